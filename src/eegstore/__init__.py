@@ -1,0 +1,114 @@
+"""EEG recordings and the images people saw, in one chunked Zarr v3 store."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from eegstore.build import build
+    from eegstore.disk import digest_bytes, digest_files
+    from eegstore.errors import (
+        DamageError,
+        EegStoreError,
+        IncompleteError,
+        InputError,
+        InterruptedBuildError,
+        LockedError,
+        PluginError,
+        RecipeError,
+        UsageError,
+    )
+    from eegstore.export import export
+    from eegstore.hookspecs import EEGSTORE_PLUGIN_API, hookimpl
+    from eegstore.protocols import (
+        Executor,
+        Exporter,
+        Extractor,
+        Pairing,
+        Source,
+        Split,
+        StimulusProvider,
+    )
+    from eegstore.store import Store, open_store
+    from eegstore.tables import Block, Column, ColumnSpec, Pairs, Stimuli, Trials
+    from eegstore.verify import verify
+
+# Importing the package imports none of these: each public name is fetched when it is first used.
+_HOME = {
+    "build": ("build",),
+    "disk": ("digest_bytes", "digest_files"),
+    "errors": (
+        "DamageError",
+        "EegStoreError",
+        "IncompleteError",
+        "InputError",
+        "InterruptedBuildError",
+        "LockedError",
+        "PluginError",
+        "RecipeError",
+        "UsageError",
+    ),
+    "export": ("export",),
+    "hookspecs": ("EEGSTORE_PLUGIN_API", "hookimpl"),
+    "protocols": (
+        "Executor",
+        "Exporter",
+        "Extractor",
+        "Pairing",
+        "Source",
+        "Split",
+        "StimulusProvider",
+    ),
+    "store": ("Store", "open_store"),
+    "tables": ("Block", "Column", "ColumnSpec", "Pairs", "Stimuli", "Trials"),
+    "verify": ("verify",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "EEGSTORE_PLUGIN_API",
+    "Block",
+    "Column",
+    "ColumnSpec",
+    "DamageError",
+    "EegStoreError",
+    "Executor",
+    "Exporter",
+    "Extractor",
+    "IncompleteError",
+    "InputError",
+    "InterruptedBuildError",
+    "LockedError",
+    "Pairing",
+    "Pairs",
+    "PluginError",
+    "RecipeError",
+    "Source",
+    "Split",
+    "Stimuli",
+    "StimulusProvider",
+    "Store",
+    "Trials",
+    "UsageError",
+    "__version__",
+    "build",
+    "digest_bytes",
+    "digest_files",
+    "export",
+    "hookimpl",
+    "open_store",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'eegstore' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"eegstore.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,158 @@
+"""What a plugin of each kind must be able to do.
+
+A plugin class is a frozen dataclass with class variables ``name`` (kebab-case, permanent: stores
+record it) and ``version`` (raise it whenever the values it computes change). Its fields are its
+options; ``field(metadata=…)`` takes pydantic's ``Field`` arguments (``description``, ``gt``, …).
+Options typed ``Path`` are resolved against the recipe's folder.
+
+Every plugin may define ``fingerprint() -> str``: a digest of what its options name but do not
+hold, such as the content of a file or the weights of a model. It becomes part of the column's
+key; options typed ``Path`` are then left out of the key, so that moved data keeps its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor as FuturesExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore.tables import Block, Column, ColumnSpec, Pairs, Stimuli, Trials
+
+if TYPE_CHECKING:
+    from eegstore.store import Store
+
+
+class Plugin(Protocol):
+    """What all kinds share."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A plugin whose values depend on more than its options say."""
+
+    def fingerprint(self) -> str:
+        """Digest of the content that the options name."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A source or provider whose scan is worth keeping: workers restore it instead of scanning."""
+
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        """Arrays (no objects) from which ``restore`` makes ``read`` work; called after ``scan``."""
+        ...
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take the place of ``scan`` in another process."""
+        ...
+
+
+class Source(Plugin, Protocol):
+    """EEG recordings, as trials (hook ``eegstore_sources``)."""
+
+    def scan(self) -> Trials:
+        """Everything but the signal; structural damage is found here.
+
+        Raises
+        ------
+        InputError
+            Where the input is missing, damaged, or not what the options say.
+        """
+        ...
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """float32, (trial, channel, time): the signal of any row range, in any process."""
+        ...
+
+
+class StimulusProvider(Plugin, Protocol):
+    """The images that people saw (hook ``eegstore_stimuli``)."""
+
+    def scan(self) -> Stimuli:
+        """Everything but the pixels.
+
+        Raises
+        ------
+        InputError
+            Where the input is missing, damaged, or not what the options say.
+        """
+        ...
+
+    def read(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
+        """The images of a row range, each uint8 (y, x, 3) in sRGB."""
+        ...
+
+
+class Extractor(Plugin, Protocol):
+    """Computes a column from other columns, block by block (hook ``eegstore_extractors``).
+
+    Row i of the result may depend on row i of the block alone.
+
+    May define ``prepare()``, called once a worker before the first block (to load a model).
+    """
+
+    table: ClassVar[Literal["trials", "stimuli"]]
+    reads: ClassVar[tuple[str, ...]]
+
+    def describe(self, inputs: Mapping[str, ColumnSpec]) -> ColumnSpec:
+        """What one row of the result is, from what one row of each input is.
+
+        ``inputs["eeg"].attrs["sfreq"]`` is the sampling rate in Hz. In the spec of ``image`` the
+        lengths of ``y`` and ``x`` are -1: they vary.
+        """
+        ...
+
+    def __call__(self, block: Block) -> NDArray[Any]:
+        """The result for a block, one row a row of the block; finite where the input is."""
+        ...
+
+
+class Pairing(Plugin, Protocol):
+    """Decides which stimulus a trial goes with (hook ``eegstore_pairings``)."""
+
+    def __call__(self, trials: Trials, stimuli: Stimuli, columns: Mapping[str, Column]) -> Pairs:
+        """The pairs; ``columns`` holds the wide columns, named ``table/column``.
+
+        Raises
+        ------
+        InputError
+            Where a trial's label or key has no stimulus and the options do not allow it.
+        """
+        ...
+
+
+class Split(Plugin, Protocol):
+    """Decides which split a trial is in (hook ``eegstore_splits``)."""
+
+    def __call__(
+        self, trials: Trials, stimulus: NDArray[np.int64], stimuli: Stimuli | None
+    ) -> NDArray[np.str_]:
+        """The split's name, one a trial; ``stimulus`` is the paired row, -1 where unpaired."""
+        ...
+
+
+class Exporter(Plugin, Protocol):
+    """Writes a store in another format (hook ``eegstore_exporters``)."""
+
+    def __call__(self, store: Store, out: Path) -> None:
+        """Write to ``out``, which does not exist yet: a file or a folder, the exporter's choice.
+
+        The host moves it to its final name once it is whole.
+        """
+        ...
+
+
+class Executor(Plugin, Protocol):
+    """A factory of ``concurrent.futures`` executors (hook ``eegstore_executors``)."""
+
+    def __call__(self, n_workers: int) -> FuturesExecutor:
+        """An executor of at most ``n_workers`` tasks at once."""
+        ...

@@ -1,0 +1,230 @@
+"""Finds plugins, keeps a broken one from breaking anything else, and validates their options."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import re
+import traceback
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pluggy
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from eegstore import hookspecs
+from eegstore.errors import PluginError, RecipeError
+from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
+from eegstore.recipe import explain, nearest
+
+BUILT_IN: Final = "eegstore"
+PLUGIN_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+OK: Final = "ok"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin class as it was found, or the reason why it cannot be used."""
+
+    kind: str
+    name: str
+    version: str
+    distribution: str
+    distribution_version: str
+    status: str
+    cls: type[Any] | None = None
+    trace: str = ""
+
+    def row(self) -> dict[str, str]:
+        """The facts that ``eegstore plugins --json`` prints."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "version": self.version,
+            "distribution": f"{self.distribution} {self.distribution_version}".strip(),
+            "status": self.status,
+        }
+
+
+def _problem(kind: str, cls: Any) -> str:
+    """Why a class is no plugin of a kind, or an empty string."""
+    if not isinstance(cls, type):
+        return f"{HOOK_OF_KIND[kind]} returned {cls!r:.40}, expected a class"
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
+        return f"{cls.__name__}.name is {name!r}, expected a kebab-case name"
+    if not isinstance(getattr(cls, "version", None), str):
+        return f"{cls.__name__}.version is missing, expected a string"
+    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return f"{cls.__name__} is not a frozen dataclass"
+    required = {"source": ("scan", "read"), "stimuli": ("scan", "read")}.get(kind, ("__call__",))
+    if kind == "extractor":
+        required += ("describe", "table", "reads")
+    missing = [member for member in required if not hasattr(cls, member)]
+    return f"{cls.__name__} lacks {', '.join(missing)}" if missing else ""
+
+
+def _classes(module: ModuleType) -> list[tuple[str, Any]]:
+    """The plugin classes of one module, asked for in a plugin manager of its own."""
+    declared = getattr(module, "EEGSTORE_PLUGIN_API", EEGSTORE_PLUGIN_API)
+    if declared != EEGSTORE_PLUGIN_API:
+        raise PluginError(f"targets plugin API {declared}, this eegstore has {EEGSTORE_PLUGIN_API}")
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module)
+    manager.check_pending()
+    found = []
+    for kind, hook in HOOK_OF_KIND.items():
+        for classes in getattr(manager.hook, hook)():
+            found += [(kind, cls) for cls in classes]
+    if not found:
+        raise PluginError("registers nothing: no function marked with eegstore.hookimpl")
+    return found
+
+
+def _load(entry_point: importlib.metadata.EntryPoint) -> list[Plugin]:
+    """The plugins of one entry point, in isolation: nothing that it does stops the others."""
+    distribution = entry_point.dist
+    origin = (distribution.name, distribution.version) if distribution else ("", "")
+    try:
+        classes = _classes(entry_point.load())
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        trace = traceback.format_exc()
+        return [Plugin("", entry_point.name, "", *origin, reason, trace=trace)]
+    plugins = []
+    for kind, cls in classes:
+        problem = _problem(kind, cls)
+        name = str(getattr(cls, "name", entry_point.name))
+        version = str(getattr(cls, "version", ""))
+        usable = None if problem else cls
+        plugins.append(Plugin(kind, name, version, *origin, problem or OK, usable))
+    return plugins
+
+
+def _refuse_taken_names(plugins: Iterable[Plugin]) -> list[Plugin]:
+    """A built-in keeps its name; of third parties that claim one name none gets it."""
+    plugins = list(plugins)
+    claims: dict[tuple[str, str], list[Plugin]] = {}
+    for plugin in plugins:
+        claims.setdefault((plugin.kind, plugin.name), []).append(plugin)
+    checked = []
+    for plugin in plugins:
+        rivals = [one for one in claims[plugin.kind, plugin.name] if one is not plugin]
+        if plugin.cls is not None and rivals and plugin.distribution != BUILT_IN:
+            owners = ", ".join(sorted({one.distribution for one in [plugin, *rivals]}))
+            reason = f"the name is taken: claimed by {owners}"
+            plugin = dataclasses.replace(plugin, status=reason, cls=None)  # noqa: PLW2901
+        checked.append(plugin)
+    return checked
+
+
+@functools.cache
+def plugins() -> tuple[Plugin, ...]:
+    """Every plugin of every installed distribution, the broken ones included."""
+    found: list[Plugin] = []
+    for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT)):
+        found += _load(entry_point)
+    order = list(HOOK_OF_KIND)
+    checked = _refuse_taken_names(found)
+    return tuple(
+        sorted(checked, key=lambda one: (order.index(one.kind) if one.kind else -1, one.name))
+    )
+
+
+def find(kind: str, name: str) -> Plugin:
+    """The usable plugin of a kind and name.
+
+    Raises
+    ------
+    PluginError
+        Where it is installed but broken; says why.
+    RecipeError
+        Where there is none; names the nearest.
+    """
+    candidates = [one for one in plugins() if one.name == name and one.kind in (kind, "")]
+    usable = [one for one in candidates if one.cls is not None]
+    if usable:
+        return usable[0]
+    if candidates:
+        broken = candidates[0]
+        raise PluginError(f"{kind} {name!r} of {broken.distribution} is broken: {broken.status}")
+    known = [one.name for one in plugins() if one.kind == kind and one.cls is not None]
+    raise RecipeError(f"no {kind} is called {name!r}; {nearest(name, known)}")
+
+
+@functools.cache
+def options_model(cls: type[Any]) -> type[BaseModel]:
+    """The pydantic model of a plugin's options: strict, with unknown keys refused."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields: dict[str, Any] = {}
+    for option in dataclasses.fields(cls):
+        default: Any = ...
+        if option.default is not dataclasses.MISSING:
+            default = option.default
+        elif option.default_factory is not dataclasses.MISSING:
+            default = option.default_factory()
+        fields[option.name] = (hints[option.name], Field(default=default, **option.metadata))
+    config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    return create_model(cls.__name__, __config__=config, __doc__=cls.__doc__, **fields)
+
+
+def path_options(cls: type[Any]) -> frozenset[str]:
+    """Names of the options that hold paths."""
+
+    def mentions_path(hint: Any) -> bool:
+        return hint is Path or any(mentions_path(part) for part in typing.get_args(hint))
+
+    hints = typing.get_type_hints(cls)
+    return frozenset(one.name for one in dataclasses.fields(cls) if mentions_path(hints[one.name]))
+
+
+def _resolve(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return folder / value.expanduser()
+    if isinstance(value, tuple | list):
+        return type(value)(_resolve(item, folder) for item in value)
+    if isinstance(value, dict):
+        return {key: _resolve(item, folder) for key, item in value.items()}
+    return value
+
+
+def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where: str = "") -> Any:
+    """A plugin with its options, validated; relative paths start from ``folder``.
+
+    Raises
+    ------
+    RecipeError, PluginError
+        In one line; ``where`` names the section.
+    """
+    cls = find(kind, name).cls
+    assert cls is not None
+    where = where or f"{kind} {name!r}"
+    try:
+        model = options_model(cls)
+        # JSON mode: a TOML list is a tuple and a string a Path, but "3" is no int.
+        values = model.model_validate_json(json.dumps(dict(options), default=str))
+    except ValidationError as error:
+        known = {(): list(model.model_fields)}
+        raise RecipeError(f"{where}: {explain(error, known)}") from None
+    paths = path_options(cls)
+    given = {
+        option: _resolve(getattr(values, option), folder) if option in paths else value
+        for option, value in ((key, getattr(values, key)) for key in model.model_fields)
+    }
+    try:
+        return cls(**given)
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def options_of(plugin: Any) -> dict[str, Any]:
+    """A plugin's options as JSON values, as a store records them."""
+    values = {one.name: getattr(plugin, one.name) for one in dataclasses.fields(plugin)}
+    return typing.cast(dict[str, Any], json.loads(json.dumps(values, default=str)))

@@ -1,0 +1,321 @@
+"""The two tables: what a source, a stimulus provider and an extractor hand over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Table = Literal["trials", "stimuli"]
+
+COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _freeze(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _narrow(owner: str, name: str, values: ArrayLike, n_rows: int) -> NDArray[Any]:
+    """A narrow column as a read-only vector of bool, int64, float64 or str."""
+    array = np.asarray(values)
+    if array.shape != (n_rows,):
+        raise ValueError(f"{owner}.{name} has shape {array.shape}, expected ({n_rows},)")
+    if array.dtype.kind in "OT":
+        array = array.astype(np.str_)
+    wide = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64}.get(array.dtype.kind)
+    if wide is None and array.dtype.kind != "U":
+        raise ValueError(f"{owner}.{name} has dtype {array.dtype}, expected bool, int, float, str")
+    return _freeze(array if wide is None else array.astype(wide, copy=False))
+
+
+def _extra_columns(
+    owner: str, columns: Mapping[str, ArrayLike], n_rows: int, taken: frozenset[str]
+) -> dict[str, NDArray[Any]]:
+    for name in columns:
+        if not COLUMN_NAME.fullmatch(name) or name in taken:
+            raise ValueError(f"{owner}.columns has {name!r}: not a free lower-case column name")
+    return {name: _narrow(owner, name, values, n_rows) for name, values in columns.items()}
+
+
+RESERVED_TRIALS = frozenset(
+    {"eeg", "label", "stimulus", "score", "split", "valid", "stimulus_key", "channel", "time"}
+)
+RESERVED_STIMULI = frozenset({"image", "image_path", "label", "concept", "caption", "content_id"})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trials:
+    """All of a recording but its signal: one row a stimulus presentation.
+
+    Parameters
+    ----------
+    n_trials
+        Number of rows.
+    ch_names
+        Channel names, in the order of the signal's second axis.
+    sfreq
+        Sampling rate in Hz.
+    times
+        float64, (time,): seconds from stimulus onset.
+    units
+        Unit of the signal, such as ``"V"`` or ``"uV"``.
+    label
+        int64, (trial,): the concept's integer, -1 where there is none.
+    ch_types
+        MNE channel types, one a channel; all ``"eeg"`` by default.
+    stimulus_key
+        str, (trial,): what was shown, as the source names it (``""`` where nothing was).
+    split
+        str, (trial,): the split that the source itself gives, such as ``"train"``.
+    columns
+        Further narrow columns: name to a vector of bool, int, float or str, one value a trial.
+        ``n_samples``, where given, is each trial's original length; samples past it are padding.
+    notice
+        One sentence that the store and every output repeat (a synthetic source says so here).
+    skipped
+        One line for each event that ``allow_skips`` left out.
+    hints
+        Lines that the user is shown once.
+    """
+
+    n_trials: int
+    ch_names: Sequence[str]
+    sfreq: float
+    times: NDArray[np.float64]
+    units: str
+    label: NDArray[np.int64]
+    ch_types: Sequence[str] = ()
+    stimulus_key: NDArray[np.str_] | None = None
+    split: NDArray[np.str_] | None = None
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    notice: str = ""
+    skipped: Sequence[str] = ()
+    hints: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        names = tuple(self.ch_names)
+        types = tuple(self.ch_types) or ("eeg",) * len(names)
+        times = np.asarray(self.times, dtype=np.float64)
+        if self.n_trials < 1:
+            raise ValueError("Trials.n_trials is 0, expected at least one trial")
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"Trials.ch_names {names} must be one or more different names")
+        if len(types) != len(names):
+            raise ValueError(f"Trials.ch_types has {len(types)} entries for {len(names)} channels")
+        if times.ndim != 1 or not len(times) or not np.isfinite(times).all():
+            raise ValueError("Trials.times must be a non-empty vector of finite seconds")
+        if not (np.isfinite(self.sfreq) and self.sfreq > 0):
+            raise ValueError(f"Trials.sfreq is {self.sfreq}, expected a positive rate in Hz")
+        set_ = object.__setattr__
+        set_(self, "ch_names", names)
+        set_(self, "ch_types", types)
+        set_(self, "times", _freeze(times))
+        set_(self, "label", _narrow("Trials", "label", self.label, self.n_trials))
+        for name in ("stimulus_key", "split"):
+            values = getattr(self, name)
+            if values is not None:
+                set_(self, name, _narrow("Trials", name, values, self.n_trials))
+        set_(
+            self,
+            "columns",
+            _extra_columns("Trials", self.columns, self.n_trials, RESERVED_TRIALS),
+        )
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return len(self.ch_names)
+
+    @property
+    def n_times(self) -> int:
+        """Number of samples a trial."""
+        return len(self.times)
+
+    @property
+    def n_valid(self) -> NDArray[np.int64]:
+        """int64, (trial,): how many samples of each trial are recorded; the rest is padding."""
+        n_samples = self.columns.get("n_samples")
+        if n_samples is None:
+            return np.full(self.n_trials, self.n_times, dtype=np.int64)
+        return np.minimum(n_samples, self.n_times)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Stimuli:
+    """The images of a provider, without their pixels: one row an image.
+
+    Parameters
+    ----------
+    image_path
+        str, (stimulus,): the image's file, relative to the provider's folder.
+    label
+        int64, (stimulus,): the concept's integer, -1 where there is none.
+    concept
+        str, (stimulus,): the category's name.
+    caption
+        str, (stimulus,): the text that goes with the image.
+    content_id
+        str, (stimulus,): digest of the encoded file's bytes (of the raw pixels for IDX).
+        Rows with one ``content_id`` share every computation on the image.
+    columns
+        Further narrow columns.
+    """
+
+    image_path: NDArray[np.str_]
+    label: NDArray[np.int64]
+    concept: NDArray[np.str_]
+    caption: NDArray[np.str_]
+    content_id: NDArray[np.str_]
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.image_path)
+        if n < 1:
+            raise ValueError("Stimuli has no rows, expected at least one image")
+        for name in ("image_path", "label", "concept", "caption", "content_id"):
+            object.__setattr__(self, name, _narrow("Stimuli", name, getattr(self, name), n))
+        columns = _extra_columns("Stimuli", self.columns, n, RESERVED_STIMULI)
+        object.__setattr__(self, "columns", columns)
+
+    @property
+    def n_stimuli(self) -> int:
+        """Number of rows."""
+        return len(self.image_path)
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSpec:
+    """What one row of a column is; the row axis itself is left out.
+
+    Parameters
+    ----------
+    dims
+        Axis names after the row's, such as ``("channel", "feature")``.
+    shape
+        Their lengths.
+    dtype
+        numpy name of the element type, such as ``"float32"``.
+    coords
+        For some or all of ``dims``: the axis' values (names or numbers).
+    units
+        Unit of the values, ``"1"`` or ``""`` where there is none.
+    attrs
+        Further facts for the array's attributes; JSON values.
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    units: str = ""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.dims) != len(self.shape):
+            raise ValueError(f"ColumnSpec has dims {self.dims} for shape {self.shape}")
+        for dim, values in self.coords.items():
+            length = dict(zip(self.dims, self.shape, strict=True)).get(dim)
+            if length != len(values):
+                raise ValueError(f"ColumnSpec.coords[{dim!r}] has {len(values)} values for {length}")
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in memory."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+class Column(Protocol):
+    """A column that can be read by rows."""
+
+    @property
+    def spec(self) -> ColumnSpec:
+        """What one row is."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        """The rows named by an integer, a slice, or an array of integers or booleans."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A pairing's answer.
+
+    Parameters
+    ----------
+    stimulus
+        int64, (trial,): the row of ``stimuli``, -1 where the trial stays unpaired.
+    score
+        float32, (trial,): how good the pair is, NaN where the trial stays unpaired.
+    """
+
+    stimulus: NDArray[np.int64]
+    score: NDArray[np.float32]
+
+
+class Block(Mapping[str, Any]):
+    """One range of rows, as an extractor receives it.
+
+    ``block["eeg"]`` is read-only float32 (row, channel, time); ``block["image"]`` a list of uint8
+    (y, x, 3); ``block["caption"]`` a list of str; any other column goes by its name.
+
+    Parameters
+    ----------
+    columns
+        Name to values, one entry a row.
+    start, stop
+        The row range in the table. Of stimuli with one ``content_id`` only the first row of the
+        range is in the block, so ``n_rows`` can be less than ``stop - start``.
+    n_valid
+        int64, (row,): how many samples of each trial are recorded (the rest is padding).
+    sfreq
+        Sampling rate in Hz; NaN for stimuli.
+    times
+        float64, (time,), seconds from stimulus onset; empty for stimuli.
+    ch_names
+        Channel names; empty for stimuli.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        start: int,
+        stop: int,
+        *,
+        n_valid: NDArray[np.int64] | None = None,
+        sfreq: float = float("nan"),
+        times: NDArray[np.float64] | None = None,
+        ch_names: Sequence[str] = (),
+    ) -> None:
+        self._columns = {
+            name: _freeze(values) if isinstance(values, np.ndarray) else values
+            for name, values in columns.items()
+        }
+        self.start = start
+        self.stop = stop
+        self.times = np.empty(0) if times is None else times
+        self.n_rows = len(next(iter(columns.values())))
+        self.n_valid = (
+            np.full(self.n_rows, len(self.times), dtype=np.int64) if n_valid is None else n_valid
+        )
+        self.sfreq = sfreq
+        self.ch_names = tuple(ch_names)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
