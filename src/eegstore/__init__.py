@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from eegstore.build import build
+    from eegstore.builder import build
     from eegstore.disk import digest_bytes, digest_files
     from eegstore.errors import (
         DamageError,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         RecipeError,
         UsageError,
     )
-    from eegstore.export import export
+    from eegstore.exports import export
     from eegstore.hookspecs import EEGSTORE_PLUGIN_API, hookimpl
     from eegstore.protocols import (
         Executor,
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     )
     from eegstore.store import Store, open_store
     from eegstore.tables import Block, Column, ColumnSpec, Pairs, Stimuli, Trials
-    from eegstore.verify import verify
+    from eegstore.verification import verify
 
 # Importing the package imports none of these: each public name is fetched when it is first used.
 _HOME = {
-    "build": ("build",),
+    "builder": ("build",),
     "disk": ("digest_bytes", "digest_files"),
     "errors": (
         "DamageError",
@@ -51,7 +51,7 @@ _HOME = {
         "RecipeError",
         "UsageError",
     ),
-    "export": ("export",),
+    "exports": ("export",),
     "hookspecs": ("EEGSTORE_PLUGIN_API", "hookimpl"),
     "protocols": (
         "Executor",
@@ -105,6 +105,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":
+        return importlib.import_module("eegstore.torch")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'eegstore' has no attribute {name!r}")
     return getattr(importlib.import_module(f"eegstore.{_MODULE_OF[name]}"), name)
