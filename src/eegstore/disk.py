@@ -97,9 +97,9 @@ def writer_lock(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
+            holder = file.read().strip() or "just starting"
             raise LockedError(
-                f"{path.name}: another writer holds the store ({file.read().strip() or 'starting'});"
-                " wait for it to end"
+                f"{path.name}: another writer holds the store ({holder}); wait for it to end"
             ) from None
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         file.truncate(0)

@@ -26,6 +26,11 @@ from eegstore.recipe import explain, nearest
 BUILT_IN: Final = "eegstore"
 PLUGIN_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 OK: Final = "ok"
+MEMBERS: Final = {
+    "source": ("scan", "read"),
+    "stimuli": ("scan", "read"),
+    "extractor": ("table", "reads", "describe", "__call__"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,7 @@ def _problem(kind: str, cls: Any) -> str:
         return f"{cls.__name__}.version is missing, expected a string"
     if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return f"{cls.__name__} is not a frozen dataclass"
-    required = {"source": ("scan", "read"), "stimuli": ("scan", "read")}.get(kind, ("__call__",))
-    if kind == "extractor":
-        required += ("describe", "table", "reads")
-    missing = [member for member in required if not hasattr(cls, member)]
+    missing = [member for member in MEMBERS.get(kind, ("__call__",)) if not hasattr(cls, member)]
     return f"{cls.__name__} lacks {', '.join(missing)}" if missing else ""
 
 
@@ -203,15 +205,14 @@ def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where
     RecipeError, PluginError
         In one line; ``where`` names the section.
     """
-    cls = find(kind, name).cls
-    assert cls is not None
+    cls: Any = find(kind, name).cls
     where = where or f"{kind} {name!r}"
     try:
         model = options_model(cls)
         # JSON mode: a TOML list is a tuple and a string a Path, but "3" is no int.
         values = model.model_validate_json(json.dumps(dict(options), default=str))
     except ValidationError as error:
-        known = {(): list(model.model_fields)}
+        known: dict[tuple[str, ...], list[str]] = {(): list(model.model_fields)}
         raise RecipeError(f"{where}: {explain(error, known)}") from None
     paths = path_options(cls)
     given = {

@@ -143,7 +143,7 @@ class Trials:
         n_samples = self.columns.get("n_samples")
         if n_samples is None:
             return np.full(self.n_trials, self.n_times, dtype=np.int64)
-        return np.minimum(n_samples, self.n_times)
+        return np.minimum(n_samples.astype(np.int64), self.n_times)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -222,7 +222,7 @@ class ColumnSpec:
         for dim, values in self.coords.items():
             length = dict(zip(self.dims, self.shape, strict=True)).get(dim)
             if length != len(values):
-                raise ValueError(f"ColumnSpec.coords[{dim!r}] has {len(values)} values for {length}")
+                raise ValueError(f"ColumnSpec.coords[{dim!r}]: {len(values)} values for {length}")
 
     @property
     def row_bytes(self) -> int:

@@ -1,0 +1,343 @@
+"""Runs one task: reads a row range once, feeds every extractor, writes shards, then the receipt."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore.disk import move_into_place
+from eegstore.errors import InputError, PluginError
+from eegstore.plan import PlannedColumn, Task, WorkPlan
+from eegstore.scan import guarded
+from eegstore.shards import ShardWriter, fill_value
+from eegstore.tables import Block
+from eegstore.worker import (
+    Worker,
+    read_receipt,
+    receipt_path,
+    temporary_folder,
+    worker,
+    write_receipt,
+)
+
+IMAGES_A_BLOCK: Final = 64
+SHOWN: Final = 8
+IDENTITY: Final[dict[tuple[str, ...], str]] = {
+    ("image",): "content_id",
+    ("caption",): "caption",
+}
+STAGE_NAMES: Final = {"eeg": "read eeg", "image": "read images"}
+Item = TypeVar("Item")
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
+        """The items, the time that each takes added to a stage."""
+        while True:
+            start = time.perf_counter()
+            item = next(items, None)
+            self.seconds[stage] += time.perf_counter() - start
+            if item is None:
+                return
+            yield item
+
+    def call(self, stage: str, call: Any, *arguments: Any) -> Any:
+        """A call, its time added to a stage."""
+        start = time.perf_counter()
+        try:
+            return call(*arguments)
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items, each made in another thread while the one before is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
+def run_task(plan_file: str, number: int) -> dict[str, Any]:
+    """Compute and write a task's columns, and then the receipt that vouches for them.
+
+    Returns
+    -------
+    The task's name and its stages: seconds, rows and bytes of each.
+
+    Raises
+    ------
+    InputError
+        Where the signal has NaN or Inf and skips are not allowed, or a read finds damage.
+    PluginError
+        Where a plugin raises or breaks its promise.
+    """
+    me = worker(plan_file)
+    task = me.plan.tasks[number]
+    columns = [me.columns[task.table, name] for name in task.columns]
+    clock = Clock()
+    with ExitStack() as stack:
+        writers = {
+            column.name: stack.enter_context(
+                ShardWriter(_temporary(me.plan, task, column), column.layout)
+            )
+            for column in columns
+        }
+        run = _run_trials if task.table == "trials" else _run_stimuli
+        invalid = run(me, task, columns, writers, clock)
+        written = {name: clock.call("write", writer.finish) for name, writer in writers.items()}
+    clock.call("write", _publish, me.plan, task, columns, written, invalid)
+    n_bytes = sum(size for size, _ in written.values())
+    return {"task": task.name, "stages": list(_stages(task, columns, n_bytes, clock))}
+
+
+def _temporary(plan: WorkPlan, task: Task, column: PlannedColumn) -> Path:
+    return temporary_folder(plan) / f"{task.name}-{column.name}"
+
+
+def _publish(
+    plan: WorkPlan,
+    task: Task,
+    columns: Sequence[PlannedColumn],
+    written: Mapping[str, tuple[int, str]],
+    invalid: list[int],
+) -> None:
+    """Rename the shards into the store, and only then write the receipt."""
+    for column in columns:
+        final = plan.store / column.path / column.layout.shard_name(task.shard)
+        move_into_place(_temporary(plan, task, column), final)
+    path = receipt_path(plan.store, task.name)
+    receipt = {
+        "task": task.name,
+        "shard": task.shard,
+        "rows": [task.start, task.stop],
+        "invalid": invalid,
+        "columns": read_receipt(path).get("columns", {}),
+    }
+    for column in columns:
+        size, digest = written[column.name]
+        receipt["columns"][column.path] = {"key": column.key, "size": size, "digest": digest}
+    write_receipt(path, receipt)
+
+
+def _stages(
+    task: Task, columns: Sequence[PlannedColumn], n_bytes: int, clock: Clock
+) -> Iterator[dict[str, Any]]:
+    rows = task.stop - task.start
+    sizes = {column.name: rows * column.layout.row_bytes for column in columns}
+    sizes["write"] = n_bytes
+    for name, seconds in clock.seconds.items():
+        size = sizes.get(name, 0)
+        yield {"name": STAGE_NAMES.get(name, name), "seconds": seconds, "rows": rows, "bytes": size}
+
+
+def _run_trials(
+    me: Worker,
+    task: Task,
+    columns: Sequence[PlannedColumn],
+    writers: Mapping[str, ShardWriter],
+    clock: Clock,
+) -> list[int]:
+    """Block by block: the signal, then each column from those before it.
+
+    Returns
+    -------
+    The rows whose signal has NaN or Inf.
+    """
+    block_rows = max(16, me.columns["trials", "eeg"].layout.chunk_rows)
+    found_invalid: list[int] = []
+    for start, stop, eeg in ahead(clock.timed("eeg", _signals(me, task, columns, block_rows))):
+        n_valid = me.rows["n_valid"][start:stop]
+        invalid = _invalid_rows(eeg, n_valid)
+        found_invalid += (start + invalid).tolist()
+        if len(invalid) and not me.recipe.source.allow_skips:
+            raise _rejected(me.recipe.source.plugin, start + invalid)
+        clean = _zeroed(eeg, invalid)
+        values: dict[str, Any] = {"eeg": clean}
+        for column in columns:
+            if column.extract < 0:
+                clock.call("write", writers[column.name].append, eeg)
+                continue
+            inputs = {name: _input(me, column, name, values, start, stop) for name in column.reads}
+            block = Block(
+                inputs, start, stop, n_valid=n_valid, sfreq=me.plan.sfreq,
+                times=np.asarray(me.plan.times), ch_names=me.plan.ch_names,
+            )  # fmt: skip
+            result = clock.call(column.name, _extract, me, column, block, invalid)
+            values[column.name] = result
+            clock.call("write", writers[column.name].append, result)
+    return found_invalid
+
+
+def _signals(
+    me: Worker, task: Task, columns: Sequence[PlannedColumn], block_rows: int
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """The EEG of a task, from the source, or from the store where it is there already."""
+    from_source = any(column.extract < 0 for column in columns)
+    shape = me.columns["trials", "eeg"].spec.shape
+    for start in range(task.start, task.stop, block_rows):
+        stop = min(start + block_rows, task.stop)
+        if from_source:
+            eeg = guarded("source", me.source, me.source.read, start, stop)
+            if eeg.shape != (stop - start, *shape) or eeg.dtype != np.float32:
+                raise PluginError(
+                    f"source {me.source.name!r}: read({start}, {stop}) gave {eeg.dtype} "
+                    f"{eeg.shape}, expected float32 {(stop - start, *shape)}"
+                )
+        else:
+            eeg = me.stored("trials", "eeg").read(start, stop)
+        yield start, stop, eeg
+
+
+def _input(
+    me: Worker, column: PlannedColumn, name: str, values: Mapping[str, Any], start: int, stop: int
+) -> Any:
+    """An input of a column: computed by this task, or written before."""
+    if name in values:
+        return values[name]
+    return me.stored(column.table, name).read(start, stop)
+
+
+def _invalid_rows(eeg: NDArray[np.float32], n_valid: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of a block with NaN or Inf among their recorded samples."""
+    finite = np.isfinite(eeg)
+    if finite.all():
+        return np.empty(0, dtype=np.int64)
+    padding = np.arange(eeg.shape[-1]) >= n_valid[:, None, None]
+    return np.flatnonzero(~(finite | padding).all(axis=(1, 2)))
+
+
+def _zeroed(eeg: NDArray[np.float32], invalid: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The signal with invalid trials set to zero: extractors need not guard against them."""
+    if not len(invalid):
+        return eeg
+    clean = eeg.copy()
+    clean[invalid] = 0
+    return clean
+
+
+def _rejected(source: str, trials: NDArray[np.int64]) -> InputError:
+    shown = ", ".join(str(trial) for trial in trials[:SHOWN])
+    more = f" and {len(trials) - SHOWN} more" if len(trials) > SHOWN else ""
+    return InputError(
+        f"[source] {source}: NaN or Inf in trials {shown}{more} (counted from 0); mend them, "
+        "or set allow_skips = true to keep them as invalid rows"
+    )
+
+
+def _extract(
+    me: Worker, column: PlannedColumn, block: Block, invalid: NDArray[np.int64]
+) -> NDArray[Any]:
+    """A column's values for a block, checked against its spec; NaN in invalid rows."""
+    plugin = me.extractor(column.extract)
+    result = guarded("extractor", plugin, plugin, block)
+    expected = (block.n_rows, *column.spec.shape)
+    shape, dtype = getattr(result, "shape", None), getattr(result, "dtype", type(result).__name__)
+    if shape != expected or dtype != np.dtype(column.spec.dtype):
+        raise PluginError(
+            f"extractor {plugin.name!r}: column {column.path} got {dtype} {shape} for rows "
+            f"{block.start} to {block.stop - 1}, described as {column.spec.dtype} {expected}"
+        )
+    if result.dtype.kind == "f":
+        bad = ~np.isfinite(result.reshape(block.n_rows, -1)).all(axis=1)
+        bad[invalid] = False
+        if bad.any():
+            raise PluginError(
+                f"extractor {plugin.name!r}: column {column.path} has NaN or Inf for row "
+                f"{block.start + int(np.argmax(bad))}, whose input is finite"
+            )
+    if len(invalid):
+        result = result.copy()
+        result[invalid] = fill_value(column.spec.dtype)
+    return np.asarray(result)
+
+
+def _run_stimuli(
+    me: Worker,
+    task: Task,
+    columns: Sequence[PlannedColumn],
+    writers: Mapping[str, ShardWriter],
+    clock: Clock,
+) -> list[int]:
+    """Rows with one content are computed once; columns with one such notion share their input."""
+    groups: dict[str, list[PlannedColumn]] = defaultdict(list)
+    for column in columns:
+        groups[_identity(column.reads) or f"rows of {column.name}"].append(column)
+    written: dict[str, NDArray[Any]] = {}
+    for identity, members in groups.items():
+        first, inverse = _distinct(me, task, identity)
+        results: dict[str, list[NDArray[Any]]] = defaultdict(list)
+        reads = {name for column in members for name in column.reads} - set(written)
+        for rows, inputs in ahead(clock.timed("image", _stimulus_blocks(me, first, reads))):
+            for column in members:
+                known = {
+                    name: inputs[name] if name in inputs else written[name][rows - task.start]
+                    for name in column.reads
+                }
+                block = Block(known, int(rows[0]), int(rows[-1]) + 1)
+                result = clock.call(column.name, _extract, me, column, block, rows[:0])
+                results[column.name].append(result)
+        for column in members:
+            values = np.concatenate(results[column.name])[inverse]
+            written[column.name] = values
+            clock.call("write", writers[column.name].append, values)
+    return []
+
+
+def _identity(reads: Iterable[str]) -> str:
+    """The narrow column whose equal values mean equal results; empty where rows stand alone."""
+    return IDENTITY.get(tuple(reads), "")
+
+
+def _distinct(me: Worker, task: Task, identity: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that stand for all others of a task, in row order, and for each row which of them."""
+    if identity not in IDENTITY.values():
+        rows = np.arange(task.start, task.stop)
+        return rows, rows - task.start
+    values = me.rows[identity][task.start : task.stop]
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return task.start + first[order], rank[inverse]
+
+
+def _stimulus_blocks(
+    me: Worker, rows: NDArray[np.int64], reads: Iterable[str]
+) -> Iterator[tuple[NDArray[np.int64], dict[str, Any]]]:
+    """Blocks of the given rows with what the extractors read."""
+    for start in range(0, len(rows), IMAGES_A_BLOCK):
+        chosen = rows[start : start + IMAGES_A_BLOCK]
+        inputs: dict[str, Any] = {}
+        for name in reads:
+            if name == "image":
+                inputs[name] = _images(me, chosen)
+            elif name == "caption":
+                inputs[name] = me.rows["caption"][chosen].tolist()
+            elif ("stimuli", name) in me.columns and name not in inputs:
+                inputs[name] = me.stored("stimuli", name).take(chosen)
+        yield chosen, inputs
+
+
+def _images(me: Worker, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    """The images of some rows, read by runs of consecutive ones."""
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    images: list[NDArray[np.uint8]] = []
+    for run in runs:
+        start, stop = int(run[0]), int(run[-1]) + 1
+        images += guarded("stimuli", me.provider, me.provider.read, start, stop)
+    return images

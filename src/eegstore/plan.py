@@ -1,0 +1,336 @@
+"""Decides what a build has to compute: columns, their keys and layouts, and the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from eegstore import registry
+from eegstore.disk import digest_json
+from eegstore.documents import FORMAT, ROW_DIMENSION, ColumnEntry
+from eegstore.errors import RecipeError
+from eegstore.recipe import nearest
+from eegstore.scan import (
+    Scan,
+    digest_array,
+    digest_rows,
+    eeg_spec,
+    guarded,
+    pairing_plugin,
+    plugin_key,
+    producer,
+    split_plugin,
+)
+from eegstore.shards import (
+    CHUNK_BYTES,
+    SHARD_BYTES,
+    Layout,
+    effective_codec,
+    rows_holding,
+    rows_near,
+)
+from eegstore.tables import (
+    COLUMN_NAME,
+    RESERVED_STIMULI,
+    RESERVED_TRIALS,
+    ColumnSpec,
+    Table,
+)
+
+# A stimulus' row is small but its image is not: about 64 MB of decoded images a task.
+STIMULI_SHARD_ROWS: Final = 512
+IMAGE: Final = ColumnSpec(dims=("y", "x", "rgb"), shape=(-1, -1, 3), dtype="uint8")
+STIMULI_COLUMNS: Final = ("image_path", "label", "concept", "caption", "content_id")
+CAPTION: Final = ColumnSpec(dims=(), shape=(), dtype="str")
+
+
+@dataclass(frozen=True)
+class PlannedColumn:
+    """A wide column: who computes it from what, and how it is stored.
+
+    ``extract`` is its number among the recipe's ``[[extract]]`` sections, -1 for the EEG itself.
+    """
+
+    table: Table
+    name: str
+    extract: int
+    reads: tuple[str, ...]
+    spec: ColumnSpec
+    key: str
+    layout: Layout
+    attributes: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Path of the array in the store."""
+        return f"{self.table}/{self.name}"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the values before compression."""
+        return self.layout.n_rows * self.layout.row_bytes
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row range of one table, and the columns that are missing there."""
+
+    table: Table
+    shard: int
+    start: int
+    stop: int
+    columns: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Names the task in messages and its receipt's file."""
+        return f"{self.table}-{self.shard:06d}"
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """What a worker has to know; one file of the build's folder holds it."""
+
+    store: Path
+    folder: Path
+    recipe: dict[str, Any]
+    columns: tuple[PlannedColumn, ...]
+    tasks: tuple[Task, ...]
+    ch_names: tuple[str, ...]
+    sfreq: float
+    times: tuple[float, ...]
+
+    @property
+    def id(self) -> str:
+        """Digest of what the plan computes, the tasks that are left aside."""
+        return digest_json([[column.path, column.key] for column in self.columns])[:16]
+
+    def to_json(self) -> bytes:
+        """The plan as its file holds it."""
+        return WORK_PLAN.dump_json(self)
+
+
+WORK_PLAN: Final = TypeAdapter(WorkPlan)
+
+
+def shard_rows(table: Table, found: Scan) -> int:
+    """Rows a shard: the same for every wide column of a table, whatever is added later."""
+    usual = (
+        STIMULI_SHARD_ROWS
+        if table == "stimuli"
+        else rows_near(SHARD_BYTES, eeg_spec(found.trials).row_bytes)
+    )
+    return min(usual, rows_holding(found.n_rows[table]))
+
+
+def _layout(table: Table, spec: ColumnSpec, found: Scan) -> Layout:
+    store = found.recipe.store
+    rows = shard_rows(table, found)
+    single = store.codec == "fast" and store.random
+    return Layout(
+        n_rows=found.n_rows[table],
+        row_shape=spec.shape,
+        dtype=spec.dtype,
+        shard_rows=rows,
+        chunk_rows=1 if single else min(rows_near(CHUNK_BYTES, spec.row_bytes), rows),
+        codec=effective_codec(store.codec, spec.dtype),
+    )
+
+
+def stored_spec(column: str, spec: ColumnSpec, eeg: ColumnSpec) -> ColumnSpec:
+    """The spec with axis names that are unique in the table.
+
+    An axis that is the EEG's own keeps its name; any other is prefixed with the column's.
+    """
+    lengths = dict(zip(eeg.dims, eeg.shape, strict=True))
+
+    def stored_name(dim: str, length: int) -> str:
+        given = spec.coords.get(dim)
+        same = given is None or list(given) == list(eeg.coords.get(dim, ()))
+        return dim if lengths.get(dim) == length and same else f"{column}_{dim}"
+
+    names = {dim: stored_name(dim, n) for dim, n in zip(spec.dims, spec.shape, strict=True)}
+    return replace(
+        spec,
+        dims=tuple(names.values()),
+        coords={names[dim]: list(values) for dim, values in spec.coords.items()},
+    )
+
+
+def _planned(
+    found: Scan, table: Table, name: str, extract: int, reads: Mapping[str, str],
+    spec: ColumnSpec, origin: tuple[dict[str, Any], str],
+) -> PlannedColumn:  # fmt: skip
+    """A column; ``reads`` maps each input to its key, ``origin`` is its producer and its key."""
+    layout = _layout(table, spec, found)
+    store = found.recipe.store
+    key = digest_json([origin[1], dict(reads), FORMAT, store.codec, store.random])
+    attributes = {
+        **spec.attrs,
+        "units": spec.units,
+        "eegstore": {"key": key, "producer": origin[0], "inputs": dict(reads)},
+    }
+    stored = stored_spec(name, spec, eeg_spec(found.trials) if table == "trials" else CAPTION)
+    return PlannedColumn(table, name, extract, tuple(reads), stored, key, layout, attributes)
+
+
+def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
+    """Every wide column of the recipe, each after those that it reads.
+
+    Raises
+    ------
+    RecipeError
+        Where a column is named twice, reads what is not there, or reads itself through others.
+    """
+    eeg = eeg_spec(found.trials)
+    source = (producer("source", found.source), found.source_key)
+    planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source)}
+    raw = {("trials", "eeg"): eeg}
+    keys = {("trials", "eeg"): planned["trials", "eeg"].key}
+    if found.stimuli is not None:
+        raw |= {("stimuli", "image"): IMAGE, ("stimuli", "caption"): CAPTION}
+        keys["stimuli", "image"] = found.provider_key
+        keys["stimuli", "caption"] = digest_array(found.stimuli.caption)
+    waiting = _extractors(found)
+    while waiting:
+        ready = [one for one in waiting if all((one[2].table, r) in raw for r in one[2].reads)]
+        if not ready:
+            raise _unreadable(waiting, raw)
+        for number, name, plugin in ready:
+            table: Table = plugin.table
+            inputs = {read: raw[table, read] for read in plugin.reads}
+            spec = guarded("extractor", plugin, plugin.describe, inputs)
+            reads = {read: keys[table, read] for read in plugin.reads}
+            origin = (producer("extractor", plugin), plugin_key("extractor", plugin))
+            column = _planned(found, table, name, number, reads, spec, origin)
+            planned[table, name] = column
+            raw[table, name], keys[table, name] = spec, column.key
+        waiting = [one for one in waiting if one not in ready]
+    return tuple(planned.values())
+
+
+def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
+    """Number, column name and plugin of each ``[[extract]]`` section."""
+    extractors: list[tuple[int, str, Any]] = []
+    taken = {"trials": RESERVED_TRIALS | set(found.trials.columns), "stimuli": RESERVED_STIMULI}
+    for number, section in enumerate(found.recipe.extract):
+        where = f"[[extract]] {number} ({section.plugin})"
+        plugin = registry.create("extractor", section.plugin, section.options, found.folder, where)
+        if plugin.table == "stimuli" and found.stimuli is None:
+            raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")
+        name = section.column
+        if name in taken[plugin.table] or not COLUMN_NAME.fullmatch(name):
+            raise RecipeError(
+                f"{where}: {plugin.table} has a column {name!r} already; "
+                'give this one another name with as = "…"'
+            )
+        taken[plugin.table] = taken[plugin.table] | {name}
+        extractors.append((number, name, plugin))
+    return extractors
+
+
+def _unreadable(waiting: list[tuple[int, str, Any]], known: Mapping[Any, Any]) -> RecipeError:
+    """Why none of the waiting extractors can run: a cycle, or a column that is not there."""
+    coming = {(plugin.table, name) for _, name, plugin in waiting}
+    for number, name, plugin in waiting:
+        for read in plugin.reads:
+            if (plugin.table, read) not in known and (plugin.table, read) not in coming:
+                there = [column for table, column in known if table == plugin.table]
+                return RecipeError(
+                    f"[[extract]] {number} ({name}) reads {plugin.table}/{read}, "
+                    f"which is not there; {nearest(read, there)}"
+                )
+    names = ", ".join(name for _, name, _ in waiting)
+    return RecipeError(f"[[extract]]: these columns read each other in a cycle: {names}")
+
+
+def narrow_keys(found: Scan, columns: Iterable[PlannedColumn]) -> dict[tuple[Table, str], str]:
+    """Key of every narrow column and coordinate: what its values follow from."""
+    recipe, trials = found.recipe, found.trials
+    names = ["label", "channel", "time", *trials.columns]
+    names += [] if trials.stimulus_key is None else ["stimulus_key"]
+    keys: dict[tuple[Table, str], str] = {("trials", name): found.source_key for name in names}
+    keys["trials", "valid"] = digest_json([found.source_key, recipe.source.allow_skips])
+    pairing = split = "none"
+    if found.stimuli is not None:
+        stimuli_key = digest_json([found.provider_key, digest_rows(found.stimuli, STIMULI_COLUMNS)])
+        for name in STIMULI_COLUMNS:
+            keys["stimuli", name] = stimuli_key
+        keys |= {("stimuli", name): stimuli_key for name in found.stimuli.columns}
+        plugin = pairing_plugin(found)
+        wide = {column.path: column.key for column in columns}
+        read = {path: wide.get(path) for path in getattr(plugin, "reads", ())}
+        pairing = digest_json([plugin_key("pairing", plugin), stimuli_key, read])
+    pair_key = digest_json([pairing, keys["trials", "valid"]])
+    splitter = split_plugin(found)
+    split = plugin_key("split", splitter) if splitter else "train"
+    keys["trials", "stimulus"] = keys["trials", "score"] = pair_key
+    keys["trials", "split"] = digest_json([split, pair_key])
+    for column in columns:
+        for dim in column.spec.coords:
+            keys.setdefault((column.table, dim), column.key)
+    return keys
+
+
+def make_tasks(
+    found: Scan, columns: Iterable[PlannedColumn], done: Mapping[tuple[str, int], set[str]]
+) -> tuple[Task, ...]:
+    """The row ranges where columns are missing, images first: models take longest to load.
+
+    Parameters
+    ----------
+    found
+        The scan.
+    columns
+        The columns to compute.
+    done
+        (path of the array, shard) to the keys that a valid receipt vouches for.
+    """
+    wanted = list(columns)
+    tables: tuple[Table, ...] = ("stimuli", "trials")
+    tasks = []
+    for table in tables:
+        rows, n_rows = shard_rows(table, found), found.n_rows[table]
+        for shard in range(-(-n_rows // rows)):
+            missing = tuple(
+                column.name
+                for column in wanted
+                if column.table == table and column.key not in done.get((column.path, shard), set())
+            )
+            if missing:
+                start = shard * rows
+                tasks.append(Task(table, shard, start, min(start + rows, n_rows), missing))
+    return tuple(tasks)
+
+
+def row_dims(column: PlannedColumn) -> tuple[str, ...]:
+    """Names of all axes of a wide column, the row's first."""
+    return (ROW_DIMENSION[column.table], *column.spec.dims)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a build changes in a committed store.
+
+    ``reused`` entries stay as they are; ``lost`` ones are in the store and not in the plan, or
+    with another key.
+    """
+
+    reused: tuple[ColumnEntry, ...]
+    lost: tuple[ColumnEntry, ...]
+
+    @property
+    def reused_paths(self) -> frozenset[str]:
+        """Paths of the arrays that stay."""
+        return frozenset(entry.path for entry in self.reused)
+
+
+def compare(committed: Iterable[ColumnEntry], keys: Mapping[str, str]) -> Changes:
+    """Compare a store's columns with the keys that a plan wants, by path of the array."""
+    committed = list(committed)
+    reused = tuple(entry for entry in committed if keys.get(entry.path) == entry.key)
+    return Changes(reused, tuple(entry for entry in committed if entry not in reused))

@@ -1,0 +1,156 @@
+"""Scans the recipe's input: everything but signals and pixels, and the keys that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from eegstore import registry
+from eegstore.disk import digest_json
+from eegstore.errors import EegStoreError, PluginError
+from eegstore.protocols import Fingerprinted
+from eegstore.recipe import Recipe, SourceSection
+from eegstore.tables import ColumnSpec, Stimuli, Table, Trials
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the recipe's plugins found, and the keys that follow."""
+
+    recipe: Recipe
+    folder: Path
+    source: Any
+    trials: Trials
+    source_key: str
+    provider: Any = None
+    stimuli: Stimuli | None = None
+    provider_key: str = ""
+
+    @property
+    def n_rows(self) -> dict[Table, int]:
+        """Rows of each table."""
+        return {
+            "trials": self.trials.n_trials,
+            "stimuli": self.stimuli.n_stimuli if self.stimuli else 0,
+        }
+
+
+def producer(kind: str, plugin: Any) -> dict[str, Any]:
+    """Who computes a column, as its attributes record it."""
+    found = registry.find(kind, plugin.name)
+    return {
+        "kind": kind,
+        "name": found.name,
+        "version": found.version,
+        "distribution": found.distribution,
+        "distribution_version": found.distribution_version,
+        "options": registry.options_of(plugin),
+    }
+
+
+def plugin_key(kind: str, plugin: Any, *, without: Iterable[str] = ()) -> str:
+    """Digest of a plugin, its options and the content that they name."""
+    facts = producer(kind, plugin)
+    left_out = {*without, "distribution_version"}
+    content = ""
+    if isinstance(plugin, Fingerprinted):
+        content = plugin.fingerprint()
+        left_out |= registry.path_options(type(plugin))
+    options = {key: value for key, value in facts["options"].items() if key not in left_out}
+    return digest_json([facts["kind"], facts["name"], facts["version"], facts["distribution"],
+                        options, content])  # fmt: skip
+
+
+def digest_array(values: NDArray[Any]) -> str:
+    """Digest of a narrow column's values and of their type."""
+    text = values.dtype.kind == "U"
+    return digest_json(values.tolist() if text else [values.dtype.str, values.tobytes().hex()])
+
+
+def digest_rows(table: Trials | Stimuli, names: Iterable[str]) -> str:
+    """Digest of the rows and of their order."""
+    arrays = {name: getattr(table, name) for name in names} | dict(table.columns)
+    return digest_json(
+        {name: None if values is None else digest_array(values) for name, values in arrays.items()}
+    )
+
+
+def source_options(section: SourceSection) -> dict[str, Any]:
+    """A source's options; ``allow_skips`` is among them where the source has such a field."""
+    cls: Any = registry.find("source", section.plugin).cls
+    skips = {"allow_skips": section.allow_skips} if hasattr(cls, "allow_skips") else {}
+    return section.options | skips
+
+
+def scan(recipe: Recipe, folder: Path) -> Scan:
+    """Create the recipe's source and provider, and let them scan their input."""
+    section = recipe.source
+    options = source_options(section)
+    source = registry.create("source", section.plugin, options, folder, "[source]")
+    trials = guarded("source", source, source.scan)
+    facts = [list(trials.ch_names), list(trials.ch_types), trials.sfreq, trials.units]
+    rows = digest_rows(trials, ("label", "stimulus_key", "split", "times"))
+    # Which events allow_skips left out shows in the rows; the option itself changes nothing.
+    key = digest_json([plugin_key("source", source, without=["allow_skips"]), facts, rows])
+    found = Scan(recipe, folder, source, trials, key)
+    if recipe.stimuli is None:
+        return found
+    provider = registry.create(
+        "stimuli", recipe.stimuli.plugin, recipe.stimuli.options, folder, "[stimuli]"
+    )
+    stimuli = guarded("stimuli", provider, provider.scan)
+    # The caption has a column of its own: another template leaves the images as they are.
+    key = digest_json(
+        [plugin_key("stimuli", provider, without=["caption"]), digest_array(stimuli.content_id)]
+    )
+    return replace(found, provider=provider, stimuli=stimuli, provider_key=key)
+
+
+def guarded(kind: str, plugin: Any, call: Any, *arguments: Any) -> Any:
+    """Call a plugin; what it raises unexpectedly is a PluginError that names it."""
+    try:
+        return call(*arguments)
+    except EegStoreError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{kind} {plugin.name!r} failed: {type(error).__name__}: {error}; "
+            "--debug shows its traceback"
+        ) from error
+
+
+def eeg_spec(trials: Trials) -> ColumnSpec:
+    """What one row of ``trials/eeg`` is."""
+    return ColumnSpec(
+        dims=("channel", "time"),
+        shape=(trials.n_channels, trials.n_times),
+        dtype="float32",
+        coords={"channel": list(trials.ch_names), "time": trials.times.tolist()},
+        units=trials.units,
+        attrs={"sfreq": trials.sfreq, "ch_types": list(trials.ch_types)},
+    )
+
+
+def pairing_plugin(found: Scan) -> Any:
+    """The recipe's pairing; by key where the source knows what was shown, else by label."""
+    section = found.recipe.pairing
+    if section is not None:
+        return registry.create(
+            "pairing", section.plugin, section.options, found.folder, "[pairing]"
+        )
+    usual = "label" if found.trials.stimulus_key is None else "event"
+    return registry.create("pairing", usual, {}, found.folder)
+
+
+def split_plugin(found: Scan) -> Any:
+    """The recipe's split; the source's own where it has one; None where all rows are train."""
+    section = found.recipe.split
+    if section is not None:
+        return registry.create("split", section.plugin, section.options, found.folder, "[split]")
+    if found.trials.split is None:
+        return None
+    return registry.create("split", "source", {}, found.folder)

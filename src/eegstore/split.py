@@ -1,0 +1,32 @@
+"""Puts each trial into a split, by the recipe's plugin."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore.errors import PluginError
+from eegstore.scan import Scan, guarded, split_plugin
+
+SKIPPED: Final = "skipped"
+EVERYTHING: Final = "train"
+
+
+def split(found: Scan, stimulus: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """str, (trial,): the split of each trial; an invalid one is in the split ``skipped``."""
+    n_trials = found.trials.n_trials
+    plugin = split_plugin(found)
+    if plugin is None:
+        names = np.full(n_trials, EVERYTHING)
+    else:
+        names = np.asarray(
+            guarded("split", plugin, plugin, found.trials, stimulus, found.stimuli)
+        ).astype(np.str_)
+        if names.shape != (n_trials,) or (names == "").any():
+            raise PluginError(
+                f"split {plugin.name!r}: gave {names.shape}, expected a name for each of "
+                f"{n_trials} trials"
+            )
+    return np.where(valid, names, SKIPPED)

@@ -1,0 +1,380 @@
+"""A committed store, opened for reading: two tables of columns, checked as they are touched."""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from eegstore import registry
+from eegstore.disk import digest_bytes
+from eegstore.documents import (
+    DOCUMENT,
+    FORMAT,
+    ColumnEntry,
+    StoreAttributes,
+    blank_seal,
+    compute_seal,
+)
+from eegstore.errors import DamageError, IncompleteError, InputError
+from eegstore.recipe import parse_recipe
+from eegstore.shards import CRC_BYTES, Layout, ShardedArray
+from eegstore.tables import ColumnSpec, Table
+
+if TYPE_CHECKING:
+    import xarray
+
+DIGEST_BYTES: Final = 32
+SHARD_RECORD_BYTES: Final = 40  # a shard's SHA-256, then its size as a little-endian uint64
+CODEC_OF: Final = {
+    "bytes": "raw",
+    "blosc": "fast",
+    "zstd": "small",
+    "numcodecs.pcodec": "archive",
+}
+
+
+def build_folder(store: Path) -> Path:
+    """Where a build keeps all that is not the product."""
+    return store.with_name(store.name + ".build")
+
+
+def read_document(store: Path, path: str) -> bytes:
+    """A file of a store, or a DamageError that names it."""
+    try:
+        return (store / path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DamageError(f"{store}: {path} is missing; build again to mend it") from None
+
+
+def layout_of(document: Mapping[str, Any]) -> Layout:
+    """The layout that a wide column's Zarr document describes."""
+    sharding = document["codecs"][0]["configuration"]
+    names = [codec["name"] for codec in sharding["codecs"]]
+    coder = names[0] if len(names) == 2 else names[1]
+    return Layout(
+        n_rows=document["shape"][0],
+        row_shape=tuple(document["shape"][1:]),
+        dtype=document["data_type"],
+        shard_rows=document["chunk_grid"]["configuration"]["chunk_shape"][0],
+        chunk_rows=sharding["chunk_shape"][0],
+        codec=CODEC_OF[coder],
+    )
+
+
+def read_narrow(store: Path, path: str, document: Mapping[str, Any]) -> NDArray[Any]:
+    """The values of an array of one chunk; its crc32c is checked.
+
+    Strings follow the ``vlen-utf8`` codec: a count, then each string's length and bytes.
+    """
+    shape = tuple(document["shape"])
+    chunk = "/".join([path, "c", *["0"] * len(shape)])
+    content = read_document(store, chunk)
+    data = content[:-CRC_BYTES]
+    if crc32c(data).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
+        raise DamageError(f"{store}: {chunk} fails its crc32c; build again to mend it")
+    if document["data_type"] == "string":
+        from numcodecs.vlen import VLenUTF8
+
+        values: NDArray[Any] = VLenUTF8().decode(data).astype(np.str_)
+    else:
+        values = np.frombuffer(data, dtype=np.dtype(document["data_type"]).newbyteorder("<"))
+    return values.reshape(shape)
+
+
+class StoredColumn:
+    """One column of a table: an array whose first axis is the row.
+
+    Index it with an integer, a slice, or an array of integers or booleans; each returns numpy
+    values. A negative row is refused: an unpaired trial's stimulus is -1, which must not read as
+    the last image.
+    """
+
+    def __init__(self, store: Store, entry: ColumnEntry) -> None:
+        self._store = store
+        self.entry = entry
+        self._document = store.document(entry.path)
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The array's attributes: unit, producer, keys of its inputs."""
+        attributes: dict[str, Any] = self._document["attributes"]
+        return attributes
+
+    @functools.cached_property
+    def spec(self) -> ColumnSpec:
+        """What one row is, with its coordinates."""
+        dims = tuple(self._document["dimension_names"][1:])
+        table = getattr(self._store, self.entry.table)
+        return ColumnSpec(
+            dims=dims,
+            shape=tuple(self.entry.shape[1:]),
+            dtype="str" if self.entry.dtype == "string" else self.entry.dtype,
+            coords={dim: table.coords[dim] for dim in dims if dim in table.coords},
+            units=self.attrs.get("units", ""),
+            attrs={key: value for key, value in self.attrs.items() if key != "units"},
+        )
+
+    @functools.cached_property
+    def values(self) -> ShardedArray | NDArray[Any]:
+        """Where the rows are read from."""
+        if self.entry.kind != "wide":
+            return read_narrow(self._store.path, self.entry.path, self._document)
+        sizes = self._store.shard_records(self.entry)[:, DIGEST_BYTES:].copy().view("<i8")[:, 0]
+        return ShardedArray(self._store.path / self.entry.path, layout_of(self._document), sizes)
+
+    def __len__(self) -> int:
+        return self.entry.shape[0]
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1 and isinstance(self.values, ShardedArray):
+                return self.values.read(start, max(start, stop))
+            rows = np.arange(start, stop, step)
+        scalar = np.ndim(rows) == 0
+        numbers = self._row_numbers(np.atleast_1d(np.asarray(rows)))
+        found = (
+            self.values.take(numbers)
+            if isinstance(self.values, ShardedArray)
+            else self.values[numbers]
+        )
+        return found[0] if scalar else found
+
+    def _row_numbers(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        if rows.dtype.kind == "b":
+            if rows.shape != (len(self),):
+                raise IndexError(f"{self.entry.path}: a mask of {rows.shape} for {len(self)} rows")
+            return np.flatnonzero(rows)
+        if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
+            raise IndexError(f"{self.entry.path}: rows must be integers, a slice or a mask")
+        outside = rows[(rows < 0) | (rows >= len(self))]
+        if len(outside):
+            raise IndexError(
+                f"{self.entry.path}: row {outside[0]} of {len(self)}; rows count from 0, "
+                "and an unpaired trial (stimulus -1) has none"
+            )
+        return rows.astype(np.int64)
+
+
+class TableView(Mapping[str, StoredColumn]):
+    """One table of a store: its columns by name."""
+
+    def __init__(self, store: Store, table: Table) -> None:
+        self._store = store
+        self._table = table
+        self._columns = {
+            entry.name: StoredColumn(store, entry)
+            for entry in store.attributes.columns
+            if entry.table == table and entry.kind != "coordinate"
+        }
+
+    def __getitem__(self, name: str) -> StoredColumn:
+        if name not in self._columns:
+            raise KeyError(f"{self._table} has no column {name!r}; it has {', '.join(self)}")
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows; 0 for the stimuli of a store without images."""
+        return next((len(column) for column in self._columns.values()), 0)
+
+    @functools.cached_property
+    def coords(self) -> dict[str, list[Any]]:
+        """Coordinate values by axis name."""
+        return {
+            entry.name: read_narrow(
+                self._store.path, entry.path, self._store.document(entry.path)
+            ).tolist()
+            for entry in self._store.attributes.columns
+            if entry.table == self._table and entry.kind == "coordinate"
+        }
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The table as a lazy, labelled ``xarray.Dataset`` (extra ``xarray``)."""
+        try:
+            import xarray
+        except ImportError:
+            raise InputError(
+                "to_xarray needs xarray; run: pip install 'eegstore[xarray]'"
+            ) from None
+        return xarray.open_zarr(self._store.path, group=self._table)
+
+
+class Store:
+    """A committed store; see ``open_store``.
+
+    Attributes
+    ----------
+    path
+        The store's folder.
+    attributes
+        All that the root document records.
+    trials, stimuli
+        The two tables.
+    """
+
+    def __init__(self, path: Path, root: bytes) -> None:
+        self.path = path
+        document = json.loads(root)
+        self._documents: dict[str, Any] = document["consolidated_metadata"]["metadata"]
+        self.attributes = StoreAttributes.model_validate(document["attributes"]["eegstore"])
+        self.trials = TableView(self, "trials")
+        self.stimuli = TableView(self, "stimuli")
+
+    def __repr__(self) -> str:
+        return f"<eegstore.Store {self.path} {self.digest[:12]}>"
+
+    def document(self, path: str) -> dict[str, Any]:
+        """The Zarr document of a group or an array."""
+        document: dict[str, Any] = self._documents[path]
+        return document
+
+    def shard_records(self, entry: ColumnEntry) -> NDArray[np.uint8]:
+        """uint8, (shard, byte): SHA-256 and size of each shard of a wide column.
+
+        Raises
+        ------
+        DamageError
+            Where the records are not those that the root's digest of the column was made from.
+        """
+        path = records_path(entry.table, entry.name)
+        records = read_narrow(self.path, path, self.document(path))
+        if digest_bytes(records.tobytes()) != entry.digest:
+            raise DamageError(f"{self.path}: {path} is not what was committed")
+        return records
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.attributes.name
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content."""
+        return self.attributes.digest
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The whole recipe."""
+        return self.attributes.recipe
+
+    @property
+    def notice(self) -> str:
+        """What every output repeats, such as that the EEG is synthetic."""
+        return self.attributes.notice
+
+    @functools.cached_property
+    def splits(self) -> dict[str, int]:
+        """Number of trials in each split."""
+        names, counts = np.unique(self.trials["split"][:], return_counts=True)
+        return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
+
+    @functools.cached_property
+    def _provider(self) -> Any:
+        recipe = parse_recipe(self.recipe, f"{self.path}: recipe")
+        if recipe.stimuli is None:
+            raise InputError(f"{self.path}: the store has no stimuli, so no images to read")
+        folder = Path(self.attributes.history[-1].folder)
+        provider = registry.create("stimuli", recipe.stimuli.plugin, recipe.stimuli.options, folder)
+        found = provider.scan().content_id
+        if not np.array_equal(found, self.stimuli["content_id"][:]):
+            raise InputError(
+                f"{self.path}: the images are not those of the build (read from {folder})"
+            )
+        return provider
+
+    def image(self, stimulus: int) -> NDArray[np.uint8]:
+        """uint8, (y, x, 3): the image of a stimulus row, read from the provider's own files.
+
+        Raises
+        ------
+        InputError
+            Where the files are no longer where the build read them, or have changed.
+        """
+        row = operator.index(stimulus)
+        image: NDArray[np.uint8] = self._provider.read(row, row + 1)[0]
+        return image
+
+
+def records_path(table: Table, column: str) -> str:
+    """Path of the array that holds a wide column's shard digests and sizes."""
+    return f"digests/{table}_{column}"
+
+
+def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
+    """The root's attributes, where this is a store that this version reads."""
+    try:
+        attributes = json.loads(root)["attributes"]["eegstore"]
+        written = attributes["format"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: not an eegstore store (its zarr.json is not ours)") from None
+    if not isinstance(written, int) or written > FORMAT:
+        raise InputError(
+            f"{path}: store format {written!r} is newer than this eegstore reads ({FORMAT}); "
+            "upgrade eegstore"
+        )
+    return dict(attributes)
+
+
+def read_root(path: Path) -> bytes:
+    """The bytes of a store's root document, its seal checked.
+
+    Raises
+    ------
+    InputError
+        Where there is no store.
+    IncompleteError
+        Where a build was interrupted before its first commit.
+    DamageError
+        Where a metadata document was changed or lost since it was committed.
+    """
+    if not (path / DOCUMENT).is_file():
+        if build_folder(path).is_dir():
+            raise IncompleteError(f"{path}: its build has not finished; run it again to resume")
+        raise InputError(f"{path}: not an eegstore store (there is no {DOCUMENT} in it)")
+    root = (path / DOCUMENT).read_bytes()
+    attributes = _parse_root(path, root)
+    seal = str(attributes.get("seal"))
+    documents = json.loads(root).get("consolidated_metadata", {}).get("metadata", {})
+    paths = [f"{name}/{DOCUMENT}" for name in documents]
+    if compute_seal(blank_seal(root, seal), lambda one: read_document(path, one), paths) != seal:
+        raise DamageError(
+            f"{path}: its metadata was changed since the commit (the seal is broken); "
+            "build again to mend it"
+        )
+    return root
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a committed store for reading.
+
+    Parameters
+    ----------
+    path
+        The store's folder.
+
+    Raises
+    ------
+    InputError, IncompleteError, DamageError
+        Where it is no store, is not finished, or its metadata is damaged.
+    """
+    store = Path(path)
+    try:
+        return Store(store, read_root(store))
+    except ValidationError as error:
+        raise DamageError(f"{store}: {DOCUMENT}: {error.errors()[0]['msg']}") from None

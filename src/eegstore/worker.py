@@ -1,0 +1,113 @@
+"""A process' view of a build: the plan's plugins, loaded by name, and the tasks' receipts."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore import registry
+from eegstore.disk import digest_json, put
+from eegstore.plan import WORK_PLAN, WorkPlan
+from eegstore.protocols import Stateful
+from eegstore.recipe import parse_recipe
+from eegstore.scan import guarded, source_options
+from eegstore.shards import ShardedArray
+from eegstore.store import build_folder
+from eegstore.tables import Table
+
+ROWS_FILE = "rows.npz"
+
+
+def receipt_path(store: Path, task_name: str) -> Path:
+    """Where a task's receipt lies."""
+    return build_folder(store) / "receipts" / f"{task_name}.json"
+
+
+def temporary_folder(plan: WorkPlan) -> Path:
+    """Where the files of a plan are written before they are renamed into the store.
+
+    It is a folder of the plan's own: a worker that outlives its driver cannot put a file of an
+    older plan into the store, because the next build removes the folder first.
+    """
+    return build_folder(plan.store) / f"tmp-{plan.id}"
+
+
+def read_receipt(path: Path) -> dict[str, Any]:
+    """A receipt, or an empty one where it is absent or not whole."""
+    try:
+        receipt: dict[str, Any] = json.loads(path.read_bytes())
+        seal = receipt.pop("seal")
+    except (OSError, ValueError, KeyError):
+        return {}
+    return receipt if seal == digest_json(receipt) else {}
+
+
+def write_receipt(path: Path, receipt: dict[str, Any]) -> None:
+    """Write a receipt durably, sealed with a digest of itself."""
+    sealed = receipt | {"seal": digest_json(receipt)}
+    put(json.dumps(sealed).encode(), path, path.parent.parent)
+
+
+class Worker:
+    """A plan with its plugins, loaded by name; one a process, kept from task to task."""
+
+    def __init__(self, plan_file: Path) -> None:
+        self.plan: WorkPlan = WORK_PLAN.validate_json(plan_file.read_bytes())
+        self._scans = plan_file.parent
+        self.recipe = parse_recipe(self.plan.recipe, "the plan's recipe")
+        self.columns = {(column.table, column.name): column for column in self.plan.columns}
+
+    def _reader(self, kind: str, name: str, options: dict[str, Any]) -> Any:
+        """The source or the provider, ready to read without another scan where it can be."""
+        plugin = registry.create(kind, name, options, self.plan.folder)
+        if isinstance(plugin, Stateful):
+            with np.load(self._scans / f"{kind}.npz", allow_pickle=False) as state:
+                plugin.restore({name: state[name] for name in state.files})
+        else:
+            guarded(kind, plugin, plugin.scan)
+        return plugin
+
+    @functools.cached_property
+    def source(self) -> Any:
+        """The recipe's source."""
+        section = self.recipe.source
+        return self._reader("source", section.plugin, source_options(section))
+
+    @functools.cached_property
+    def provider(self) -> Any:
+        """The recipe's stimulus provider."""
+        section = self.recipe.stimuli
+        assert section is not None
+        return self._reader("stimuli", section.plugin, section.options)
+
+    @functools.cached_property
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """Narrow columns that tasks need: ``n_valid``, ``caption``, ``content_id``."""
+        with np.load(self._scans / ROWS_FILE, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    @functools.cache  # noqa: B019 - a worker lives as long as its process
+    def extractor(self, number: int) -> Any:
+        """The extractor of a ``[[extract]]`` section, prepared."""
+        section = self.recipe.extract[number]
+        plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
+        if hasattr(plugin, "prepare"):
+            guarded("extractor", plugin, plugin.prepare)
+        return plugin
+
+    @functools.cache  # noqa: B019
+    def stored(self, table: Table, name: str) -> ShardedArray:
+        """A column that an earlier task or build has written."""
+        column = self.columns[table, name]
+        return ShardedArray(self.plan.store / column.path, column.layout)
+
+
+@functools.lru_cache(maxsize=1)
+def worker(plan_file: str) -> Worker:
+    """The process' worker for a plan."""
+    return Worker(Path(plan_file))
