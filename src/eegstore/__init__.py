@@ -64,7 +64,7 @@ _HOME = {
     ),
     "store": ("Store", "open_store"),
     "tables": ("Block", "Column", "ColumnSpec", "Pairs", "Stimuli", "Trials"),
-    "verify": ("verify",),
+    "verification": ("verify",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from zarr.abc.codec import BaseCodec
+from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
 from zarr.buffer import cpu
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
@@ -98,7 +98,7 @@ def store_digest(columns: list[ColumnEntry]) -> str:
     return digest_json(sorted([entry.path, entry.digest] for entry in columns))
 
 
-def _codecs(layout: Layout) -> tuple[BaseCodec, list[BaseCodec]]:
+def _codecs(layout: Layout) -> tuple[ArrayBytesCodec, list[BytesBytesCodec]]:
     """Serializer and compressors of an inner chunk, as ``shards`` encodes it."""
     # Of one-byte elements the byte order is not defined.
     plain = BytesCodec(endian="little" if np.dtype(layout.dtype).itemsize > 1 else None)

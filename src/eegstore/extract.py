@@ -162,10 +162,10 @@ def _run_trials(
     found_invalid: list[int] = []
     for start, stop, eeg in ahead(clock.timed("eeg", _signals(me, task, columns, block_rows))):
         n_valid = me.rows["n_valid"][start:stop]
-        invalid = _invalid_rows(eeg, n_valid)
+        invalid = invalid_rows(eeg, n_valid)
         found_invalid += (start + invalid).tolist()
         if len(invalid) and not me.recipe.source.allow_skips:
-            raise _rejected(me.recipe.source.plugin, start + invalid)
+            raise rejected_trials(me.recipe.source.plugin, start + invalid)
         clean = _zeroed(eeg, invalid)
         values: dict[str, Any] = {"eeg": clean}
         for column in columns:
@@ -212,7 +212,7 @@ def _input(
     return me.stored(column.table, name).read(start, stop)
 
 
-def _invalid_rows(eeg: NDArray[np.float32], n_valid: NDArray[np.int64]) -> NDArray[np.int64]:
+def invalid_rows(eeg: NDArray[np.float32], n_valid: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of a block with NaN or Inf among their recorded samples."""
     finite = np.isfinite(eeg)
     if finite.all():
@@ -230,7 +230,8 @@ def _zeroed(eeg: NDArray[np.float32], invalid: NDArray[np.int64]) -> NDArray[np.
     return clean
 
 
-def _rejected(source: str, trials: NDArray[np.int64]) -> InputError:
+def rejected_trials(source: str, trials: NDArray[np.int64]) -> InputError:
+    """The error that names the trials whose signal is not finite."""
     shown = ", ".join(str(trial) for trial in trials[:SHOWN])
     more = f" and {len(trials) - SHOWN} more" if len(trials) > SHOWN else ""
     return InputError(

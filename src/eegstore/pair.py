@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.errors import PluginError
-from eegstore.plan import PlannedColumn
+from eegstore.errors import PluginError, RecipeError
 from eegstore.scan import Scan, guarded, pairing_plugin
 from eegstore.shards import ShardedArray
-from eegstore.tables import ColumnSpec, Pairs
+from eegstore.tables import Column, ColumnSpec, Pairs
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class WrittenColumn:
         return values if np.ndim(numbers) else values[0]
 
 
-def pair(found: Scan, columns: Mapping[str, PlannedColumn], valid: NDArray[np.bool_]) -> Pairs:
+def pair(found: Scan, columns: Mapping[str, Column], valid: NDArray[np.bool_]) -> Pairs:
     """The pairs of all trials; an invalid trial is never paired.
 
     Parameters
@@ -49,8 +48,14 @@ def pair(found: Scan, columns: Mapping[str, PlannedColumn], valid: NDArray[np.bo
         none = np.full(n_trials, -1, dtype=np.int64)
         return Pairs(none, np.full(n_trials, np.nan, dtype=np.float32))
     plugin = pairing_plugin(found)
-    written = {path: columns[path] for path in getattr(plugin, "reads", ()) if path in columns}
-    pairs = guarded("pairing", plugin, plugin, found.trials, found.stimuli, written)
+    reads = getattr(plugin, "reads", ())
+    missing = [path for path in reads if path not in columns]
+    if missing:
+        raise RecipeError(
+            f"[pairing] {plugin.name} reads {missing[0]}, which the recipe does not extract"
+        )
+    read = {path: columns[path] for path in reads}
+    pairs = guarded("pairing", plugin, plugin, found.trials, found.stimuli, read)
     stimulus = np.asarray(pairs.stimulus)
     if stimulus.shape != (n_trials,) or stimulus.dtype.kind != "i":
         raise PluginError(

@@ -187,7 +187,7 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
         Where a column is named twice, reads what is not there, or reads itself through others.
     """
     eeg = eeg_spec(found.trials)
-    source = (producer("source", found.source), found.source_key)
+    source = (producer("source", found.source, found.recipe.source), found.source_key)
     planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source)}
     raw = {("trials", "eeg"): eeg}
     keys = {("trials", "eeg"): planned["trials", "eeg"].key}
@@ -205,7 +205,11 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
             inputs = {read: raw[table, read] for read in plugin.reads}
             spec = guarded("extractor", plugin, plugin.describe, inputs)
             reads = {read: keys[table, read] for read in plugin.reads}
-            origin = (producer("extractor", plugin), plugin_key("extractor", plugin))
+            section = found.recipe.extract[number]
+            origin = (
+                producer("extractor", plugin, section),
+                plugin_key("extractor", plugin, section),
+            )
             column = _planned(found, table, name, number, reads, spec, origin)
             planned[table, name] = column
             raw[table, name], keys[table, name] = spec, column.key
@@ -264,10 +268,10 @@ def narrow_keys(found: Scan, columns: Iterable[PlannedColumn]) -> dict[tuple[Tab
         plugin = pairing_plugin(found)
         wide = {column.path: column.key for column in columns}
         read = {path: wide.get(path) for path in getattr(plugin, "reads", ())}
-        pairing = digest_json([plugin_key("pairing", plugin), stimuli_key, read])
+        pairing = digest_json([plugin_key("pairing", plugin, recipe.pairing), stimuli_key, read])
     pair_key = digest_json([pairing, keys["trials", "valid"]])
     splitter = split_plugin(found)
-    split = plugin_key("split", splitter) if splitter else "train"
+    split = plugin_key("split", splitter, recipe.split) if splitter else "train"
     keys["trials", "stimulus"] = keys["trials", "score"] = pair_key
     keys["trials", "split"] = digest_json([split, pair_key])
     for column in columns:

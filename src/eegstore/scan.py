@@ -13,7 +13,7 @@ from eegstore import registry
 from eegstore.disk import digest_json
 from eegstore.errors import EegStoreError, PluginError
 from eegstore.protocols import Fingerprinted
-from eegstore.recipe import Recipe, SourceSection
+from eegstore.recipe import Recipe, Section, SourceSection
 from eegstore.tables import ColumnSpec, Stimuli, Table, Trials
 
 
@@ -39,22 +39,25 @@ class Scan:
         }
 
 
-def producer(kind: str, plugin: Any) -> dict[str, Any]:
-    """Who computes a column, as its attributes record it."""
+def producer(kind: str, plugin: Any, section: Section | None) -> dict[str, Any]:
+    """Who computes a column, as its attributes record it; paths as the recipe gives them."""
     found = registry.find(kind, plugin.name)
+    given = section.options if section else {}
     return {
         "kind": kind,
         "name": found.name,
         "version": found.version,
         "distribution": found.distribution,
         "distribution_version": found.distribution_version,
-        "options": registry.options_of(plugin),
+        "options": registry.options_of(plugin) | given,
     }
 
 
-def plugin_key(kind: str, plugin: Any, *, without: Iterable[str] = ()) -> str:
+def plugin_key(
+    kind: str, plugin: Any, section: Section | None, *, without: Iterable[str] = ()
+) -> str:
     """Digest of a plugin, its options and the content that they name."""
-    facts = producer(kind, plugin)
+    facts = producer(kind, plugin, section)
     left_out = {*without, "distribution_version"}
     content = ""
     if isinstance(plugin, Fingerprinted):
@@ -95,7 +98,7 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     facts = [list(trials.ch_names), list(trials.ch_types), trials.sfreq, trials.units]
     rows = digest_rows(trials, ("label", "stimulus_key", "split", "times"))
     # Which events allow_skips left out shows in the rows; the option itself changes nothing.
-    key = digest_json([plugin_key("source", source, without=["allow_skips"]), facts, rows])
+    key = digest_json([plugin_key("source", source, section, without=["allow_skips"]), facts, rows])
     found = Scan(recipe, folder, source, trials, key)
     if recipe.stimuli is None:
         return found
@@ -105,7 +108,10 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     stimuli = guarded("stimuli", provider, provider.scan)
     # The caption has a column of its own: another template leaves the images as they are.
     key = digest_json(
-        [plugin_key("stimuli", provider, without=["caption"]), digest_array(stimuli.content_id)]
+        [
+            plugin_key("stimuli", provider, recipe.stimuli, without=["caption"]),
+            digest_array(stimuli.content_id),
+        ]
     )
     return replace(found, provider=provider, stimuli=stimuli, provider_key=key)
 

@@ -212,7 +212,8 @@ class TableView(Mapping[str, StoredColumn]):
             raise InputError(
                 "to_xarray needs xarray; run: pip install 'eegstore[xarray]'"
             ) from None
-        return xarray.open_zarr(self._store.path, group=self._table)
+        table: xarray.Dataset = xarray.open_zarr(self._store.path, group=self._table)
+        return table
 
 
 class Store:

@@ -1,0 +1,102 @@
+"""Executors that need no other package: the process itself, and a pool of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+from eegstore import hookimpl
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _InPlace(Executor):
+    """Runs each call at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@dataclass(frozen=True)
+class Serial:
+    """One task after the other, in the process that builds."""
+
+    name: ClassVar[str] = "serial"
+    version: ClassVar[str] = "1"
+
+    def __call__(self, n_workers: int) -> Executor:
+        return _InPlace()
+
+
+@contextlib.contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Keep new processes from importing the caller's script.
+
+    They need nothing of it, and a script without the ``__main__`` guard would build in each.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the driver, and end when the driver does, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+class _Pool(ProcessPoolExecutor):
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        with _main_left_alone():
+            return super().submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        processes: list[Any] = list((self._processes or {}).values())
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        if cancel_futures:
+            for process in processes:
+                process.kill()
+
+
+@dataclass(frozen=True)
+class Processes:
+    """A pool of new processes on this machine."""
+
+    name: ClassVar[str] = "processes"
+    version: ClassVar[str] = "1"
+
+    def __call__(self, n_workers: int) -> Executor:
+        context = multiprocessing.get_context("spawn")
+        return _Pool(n_workers, mp_context=context, initializer=_start_worker)
+
+
+@hookimpl
+def eegstore_executors() -> list[type[Serial] | type[Processes]]:
+    """The built-in executors."""
+    return [Serial, Processes]

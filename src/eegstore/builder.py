@@ -1,0 +1,343 @@
+"""Builds a store: scan, plan, run the tasks, pair, split, commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import shutil
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, ParamSpec, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import eegstore
+from eegstore import registry
+from eegstore.commit import Commit, NarrowColumn, narrow_columns, remove, shard_records, sweep
+from eegstore.disk import writer_lock
+from eegstore.documents import HistoryEntry, StageEntry
+from eegstore.driver import run_tasks
+from eegstore.errors import EegStoreError, InterruptedBuildError, RecipeError, UsageError
+from eegstore.extract import invalid_rows, rejected_trials
+from eegstore.pair import WrittenColumn, pair
+from eegstore.plan import PlannedColumn
+from eegstore.prepare import (
+    Plan,
+    check_space,
+    make_plan,
+    read_receipts,
+    refuse_loss,
+    write_plan,
+)
+from eegstore.recipe import Recipe, load_recipe, parse_recipe
+from eegstore.shards import ShardedArray
+from eegstore.split import split
+from eegstore.store import build_folder
+
+LIBRARIES: Final = ("numpy", "scipy", "zarr", "numcodecs", "torch", "transformers", "mne")
+Listener = Callable[[int, int], None]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass
+class Stages:
+    """Seconds, rows and bytes of each stage, summed over tasks."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, name: str, seconds: float, rows: int, bytes: int = 0) -> None:
+        """Add to a stage."""
+        self.seconds[name] += seconds
+        self.rows[name] += rows
+        self.bytes[name] += bytes
+
+    def run(self, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Time a call as a stage."""
+        start = time.perf_counter()
+        result = call(*args, **kwargs)
+        self.add(name, time.perf_counter() - start, 0)
+        return result
+
+    def entries(self) -> list[StageEntry]:
+        """The stages, in the order in which they first ran."""
+        return [
+            StageEntry(name=name, seconds=seconds, rows=self.rows[name], bytes=self.bytes[name])
+            for name, seconds in self.seconds.items()
+        ]
+
+
+def _library_versions() -> dict[str, str]:
+    versions = {}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a build was started."""
+
+    executor: str
+    n_workers: int
+    listener: Listener
+    started: str
+    clock: float
+
+    @classmethod
+    def start(
+        cls, plan: Plan, executor: str | None, n_workers: int | None, listener: Listener
+    ) -> Self:
+        """Choose the executor: processes are worth their start from the second task on."""
+        workers = len(os.sched_getaffinity(0)) if n_workers is None else n_workers
+        if workers < 1:
+            raise UsageError(f"--workers {n_workers}: expected a positive number")
+        usual = "processes" if len(plan.tasks) > 1 and workers > 1 else "serial"
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return cls(executor or usual, workers, listener, now, time.perf_counter())
+
+    def history(
+        self,
+        plan: Plan,
+        stages: Stages,
+        valid: NDArray[np.bool_],
+        stimulus: NDArray[np.int64],
+    ) -> HistoryEntry:
+        """What the store records of the build."""
+        skipped = list(plan.found.trials.skipped)
+        return HistoryEntry(
+            started=self.started,
+            seconds=time.perf_counter() - self.clock,
+            eegstore=eegstore.__version__,
+            libraries=_library_versions(),
+            folder=str(plan.folder),
+            executor=self.executor,
+            n_workers=self.n_workers,
+            computed=[column.path for column in plan.computed],
+            reused=[entry.path for entry in plan.reused if entry.kind == "wide"],
+            dropped=[entry.path for entry in plan.dropped],
+            counts={
+                "trials": plan.found.n_rows["trials"],
+                "stimuli": plan.found.n_rows["stimuli"],
+                "invalid": int(np.sum(~valid)),
+                "unpaired": int(np.sum(stimulus < 0)),
+                "skipped": len(skipped),
+            },
+            skipped=skipped,
+            stages=stages.entries(),
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a build did; ``history`` is what the store recorded of it, None if nothing was done."""
+
+    store: Path
+    digest: str
+    n_trials: int
+    n_stimuli: int
+    notice: str
+    hints: tuple[str, ...]
+    history: HistoryEntry | None
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.history is None
+
+    def document(self) -> dict[str, Any]:
+        """The report as a JSON value."""
+        facts = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        history = self.history.model_dump(mode="json") if self.history else None
+        return facts | {
+            "store": str(self.store),
+            "history": history,
+            "up_to_date": self.up_to_date,
+        }
+
+
+def default_store(recipe: Recipe, given: str | Path) -> Path:
+    """Where a build goes that is not told: the recipe's name in the current folder."""
+    name = recipe.name or (Path(given).stem if isinstance(given, str | Path) else "")
+    if not name:
+        raise RecipeError("the recipe has no name, so the build needs to be told where to write")
+    return Path(f"{name}.zarr")
+
+
+def read_recipe(
+    recipe: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()
+) -> tuple[Recipe, Path]:
+    """A recipe from a file, a shipped name, or a mapping (relative to the current folder)."""
+    if isinstance(recipe, Mapping):
+        return parse_recipe(recipe, "recipe"), Path.cwd()
+    return load_recipe(recipe, assignments)
+
+
+def _valid(plan: Plan, receipts: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """bool, (trial,): whether each trial's signal is finite.
+
+    From the receipts of this build, else from the store, else from the signal itself (where a
+    build was interrupted while it replaced the column).
+    """
+    valid = np.ones(plan.found.trials.n_trials, dtype=np.bool_)
+    tasks = [receipt for receipt in receipts if receipt["task"].startswith("trials-")]
+    if tasks:
+        for receipt in tasks:
+            valid[receipt["invalid"]] = False
+    elif plan.committed is not None and "valid" in plan.committed.trials:
+        valid = plan.committed.trials["valid"][:]
+    else:
+        eeg = next(column for column in plan.columns if column.path == "trials/eeg")
+        array, n_valid = _written(plan.store, eeg).array, plan.found.trials.n_valid
+        for start in range(0, len(valid), eeg.layout.chunk_rows):
+            stop = min(start + eeg.layout.chunk_rows, len(valid))
+            bad = invalid_rows(array.read(start, stop), n_valid[start:stop])
+            valid[start + bad] = False
+    if not valid.all() and not plan.recipe.source.allow_skips:
+        raise rejected_trials(plan.recipe.source.plugin, np.flatnonzero(~valid))
+    return valid
+
+
+def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
+    return WrittenColumn(column.spec, ShardedArray(store / column.path, column.layout))
+
+
+def _finish(plan: Plan, stages: Stages, run: Run) -> tuple[str, HistoryEntry]:
+    """Pair, split and commit; every shard is in place by now."""
+    found, receipts = plan.found, read_receipts(plan.store)
+    valid = _valid(plan, receipts)
+    written = {column.path: _written(plan.store, column) for column in plan.columns}
+    pairs = stages.run("pair", pair, found, written, valid)
+    names = stages.run("split", split, found, pairs.stimulus, valid)
+    stages.rows |= {"pair": len(valid), "split": len(valid)}
+    narrow = list(narrow_columns(found, plan.columns, pairs, names, valid))
+    commit = stages.run("commit", _gather, plan, narrow, receipts)
+    entry = run.history(plan, stages, valid, pairs.stimulus)
+    before = plan.committed.attributes.history if plan.committed else []
+    name = plan.recipe.name or plan.store.stem
+    recipe = plan.recipe.document()
+    attributes = commit.write(name, found.trials.notice, recipe, [*before, entry])
+    return attributes.digest, entry
+
+
+def _gather(
+    plan: Plan, narrow: Sequence[NarrowColumn], receipts: Sequence[Mapping[str, Any]]
+) -> Commit:
+    """The next state of the store; what it replaces is removed first."""
+    if plan.committed is not None:
+        there = plan.committed.attributes.columns
+        remove(plan.store, plan.committed, [entry for entry in plan.lost if entry in there])
+    commit = Commit(plan.store, plan.reused)
+    for column in plan.computed:
+        commit.add_wide(column, shard_records(receipts, column))
+    kept = {entry.path for entry in plan.reused}
+    for one in narrow:
+        if one.path not in kept:
+            commit.add_narrow(one, plan.keys[one.path])
+    return commit
+
+
+def build(
+    recipe: str | Path | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    executor: str | None = None,
+    n_workers: int | None = None,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> Report:
+    """Build a store, or bring one up to date: only what changed is computed.
+
+    Parameters
+    ----------
+    recipe
+        A TOML file, the name of a shipped recipe, or a mapping.
+    out
+        The store's folder; by default the recipe's name in the current folder.
+    assignments
+        ``a.b=value`` overrides of the recipe.
+    executor, n_workers
+        Name of an executor plugin (``serial``, ``processes``, …) and its number of workers.
+    overwrite
+        Drop committed columns where the recipe no longer has them or their rows changed.
+    listener
+        Called with how many tasks are done, and of how many.
+
+    Raises
+    ------
+    EegStoreError
+        Whatever the failure, with the exit code of its class. What was done is kept: building
+        again resumes.
+    """
+    loaded, folder = read_recipe(recipe, assignments)
+    store = Path(out) if out is not None else default_store(loaded, recipe)  # type: ignore[arg-type]
+    with writer_lock(store.with_name(store.name + ".lock")):
+        try:
+            stages = Stages()
+            plan = stages.run("scan", make_plan, loaded, folder, store)
+            run = Run.start(plan, executor, n_workers, listener or _silence)
+            return _build(plan, stages, run, overwrite)
+        except KeyboardInterrupt:
+            raise InterruptedBuildError(
+                f"{store}: interrupted; run the same command again to resume"
+            ) from None
+        except EegStoreError:
+            _log(store)
+            raise
+
+
+def _silence(done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+def _log(store: Path) -> None:
+    """Keep a failure's traceback beside the store, where a build has begun."""
+    if build_folder(store).is_dir():
+        with (build_folder(store) / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(traceback.format_exc())
+
+
+def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool) -> Report:
+    trials, store = plan.found.trials, plan.store
+    stages.rows["scan"] = trials.n_trials
+    facts = (trials.n_trials, plan.found.n_rows["stimuli"], trials.notice, tuple(trials.hints))
+    if plan.up_to_date and plan.committed is not None:
+        shutil.rmtree(build_folder(store), ignore_errors=True)
+        return Report(store, plan.committed.digest, *facts, None)
+    refuse_loss(plan, overwrite)
+    check_space(plan)
+    build_folder(store).mkdir(parents=True, exist_ok=True)
+    if plan.committed is not None:
+        wide = [entry for entry in plan.lost if entry.kind == "wide"]
+        plan = dataclasses.replace(plan, committed=remove(store, plan.committed, wide))
+    sweep(store, {*plan.keys, *(entry.path for entry in plan.lost)})
+    if plan.tasks:
+        _extract(plan, stages, run)
+    digest, entry = _finish(plan, stages, run)
+    shutil.rmtree(build_folder(store))
+    return Report(store, digest, *facts, entry)
+
+
+def _extract(plan: Plan, stages: Stages, run: Run) -> None:
+    """Run the tasks; each leaves its shards and its receipt on the disk."""
+    factory = registry.create("executor", run.executor, {}, plan.folder)
+    plan_file = write_plan(plan)
+    names = [task.name for task in plan.tasks]
+    run.listener(0, len(names))
+    results = run_tasks(factory, run.n_workers, str(plan_file), names)
+    for number, done in enumerate(results, 1):
+        for stage in done["stages"]:
+            stages.add(**stage)
+        run.listener(number, len(names))

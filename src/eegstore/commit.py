@@ -1,0 +1,221 @@
+"""Makes a build visible: narrow columns, metadata documents, and the root's document last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import eegstore
+from eegstore.disk import digest_bytes, put
+from eegstore.documents import (
+    DOCUMENT,
+    FORMAT,
+    ROW_DIMENSION,
+    ColumnEntry,
+    Documents,
+    HistoryEntry,
+    StoreAttributes,
+    store_digest,
+)
+from eegstore.plan import PlannedColumn, row_dims
+from eegstore.scan import Scan, pairing_plugin, producer, split_plugin
+from eegstore.store import SHARD_RECORD_BYTES, Store, build_folder, records_path
+from eegstore.tables import Pairs, Table
+
+TABLES: tuple[Table, ...] = ("trials", "stimuli")
+
+
+@dataclass(frozen=True, eq=False)
+class NarrowColumn:
+    """A column or coordinate that is written whole."""
+
+    table: Table
+    name: str
+    kind: Literal["narrow", "coordinate"]
+    dims: tuple[str, ...]
+    values: NDArray[Any]
+    producer: Mapping[str, Any]
+    units: str = ""
+
+    @property
+    def path(self) -> str:
+        """Path of the array in the store."""
+        return f"{self.table}/{self.name}"
+
+
+def narrow_columns(
+    found: Scan,
+    columns: Iterable[PlannedColumn],
+    pairs: Pairs,
+    split: NDArray[np.str_],
+    valid: NDArray[np.bool_],
+) -> Iterator[NarrowColumn]:
+    """Every narrow column and coordinate of a build."""
+    trials, recipe = found.trials, found.recipe
+    source = producer("source", found.source, recipe.source)
+    pairing = producer("pairing", pairing_plugin(found), recipe.pairing) if found.stimuli else {}
+    splitter = split_plugin(found)
+    given: list[tuple[Table, str, NDArray[Any], Mapping[str, Any]]] = [
+        ("trials", "label", trials.label, source),
+        ("trials", "stimulus", pairs.stimulus, pairing),
+        ("trials", "score", pairs.score, pairing),
+        ("trials", "split", split, producer("split", splitter, recipe.split) if splitter else {}),
+        ("trials", "valid", valid, source),
+    ]
+    if trials.stimulus_key is not None:
+        given.append(("trials", "stimulus_key", trials.stimulus_key, source))
+    given += [("trials", name, values, source) for name, values in trials.columns.items()]
+    if found.stimuli is not None:
+        stimuli, provider = found.stimuli, producer("stimuli", found.provider, recipe.stimuli)
+        facts = ("image_path", "label", "concept", "caption", "content_id")
+        given += [("stimuli", name, getattr(stimuli, name), provider) for name in facts]
+        given += [("stimuli", name, values, provider) for name, values in stimuli.columns.items()]
+    for table, name, values, made_by in given:
+        yield NarrowColumn(table, name, "narrow", (ROW_DIMENSION[table],), values, made_by)
+    yield from _coordinates(columns)
+
+
+def _coordinates(columns: Iterable[PlannedColumn]) -> Iterator[NarrowColumn]:
+    seen: set[tuple[Table, str]] = set()
+    for column in columns:
+        made_by = column.attributes["eegstore"]["producer"]
+        for dim, given in column.spec.coords.items():
+            if (column.table, dim) in seen:
+                continue
+            seen.add((column.table, dim))
+            values = np.asarray(given)
+            units = "s" if dim == "time" else ""
+            yield NarrowColumn(column.table, dim, "coordinate", (dim,), values, made_by, units)
+
+
+class Commit:
+    """The next state of a store, gathered in memory and then put on the disk in order."""
+
+    def __init__(self, store: Path, reused: Iterable[ColumnEntry]) -> None:
+        self._store = store
+        self._documents = Documents()
+        self._chunks: dict[str, bytes] = {}
+        self.columns: list[ColumnEntry] = []
+        for group in (*TABLES, "digests"):
+            self._documents.add_group(group)
+        for entry in reused:
+            self._keep(entry)
+
+    def _keep(self, entry: ColumnEntry) -> None:
+        """A committed array that stays, its documents as they are."""
+        paths = [entry.path]
+        if entry.kind == "wide":
+            paths.append(records_path(entry.table, entry.name))
+        for path in paths:
+            self._documents.add_copy(path, (self._store / path / DOCUMENT).read_bytes())
+        self.columns.append(entry)
+
+    def add_wide(self, column: PlannedColumn, records: NDArray[np.uint8]) -> None:
+        """A wide column whose shards are all in place; ``records`` are their digests and sizes."""
+        layout = column.layout
+        self._documents.add_wide(column.path, layout, row_dims(column), column.attributes)
+        path = records_path(column.table, column.name)
+        dims = (f"{column.table}_shard", "byte")
+        self._add_chunk(path, self._documents.add_narrow(path, records, dims, {}), 2)
+        shape = [layout.n_rows, *layout.row_shape]
+        digest = digest_bytes(records.tobytes())
+        self.columns.append(
+            ColumnEntry(
+                table=column.table,
+                name=column.name,
+                kind="wide",
+                key=column.key,
+                digest=digest,
+                shape=shape,
+                dtype=layout.dtype,
+            )
+        )
+
+    def add_narrow(self, column: NarrowColumn, key: str) -> None:
+        """A narrow column or a coordinate."""
+        attributes: dict[str, Any] = {"eegstore": {"key": key, "producer": column.producer}}
+        if column.units:
+            attributes["units"] = column.units
+        content = self._documents.add_narrow(column.path, column.values, column.dims, attributes)
+        self._add_chunk(column.path, content, column.values.ndim)
+        dtype = "string" if column.values.dtype.kind == "U" else column.values.dtype.name
+        self.columns.append(
+            ColumnEntry(
+                table=column.table,
+                name=column.name,
+                kind=column.kind,
+                key=key,
+                digest=digest_bytes(content),
+                shape=list(column.values.shape),
+                dtype=dtype,
+            )
+        )
+
+    def _add_chunk(self, path: str, content: bytes, n_dims: int) -> None:
+        self._chunks["/".join([path, "c", *["0"] * n_dims])] = content
+
+    def write(
+        self, name: str, notice: str, recipe: dict[str, Any], history: Sequence[HistoryEntry]
+    ) -> StoreAttributes:
+        """Put everything on the disk: chunks, arrays' documents, groups', and the root's last."""
+        order = {path: number for number, path in enumerate(("trials", "stimuli"))}
+        columns = sorted(self.columns, key=lambda entry: order[entry.table])
+        attributes = StoreAttributes(
+            format=FORMAT,
+            version=eegstore.__version__,
+            name=name,
+            notice=notice,
+            recipe=recipe,
+            columns=columns,
+            history=list(history),
+            digest=store_digest(columns),
+            seal="",
+        )
+        for path, content in (self._chunks | self._documents.files()).items():
+            final = self._store / path
+            if not final.is_file() or final.read_bytes() != content:
+                put(content, final, build_folder(self._store))
+        root = self._documents.sealed_root(attributes)
+        put(root, self._store / DOCUMENT, build_folder(self._store))
+        return attributes
+
+
+def remove(store: Path, committed: Store, entries: Sequence[ColumnEntry]) -> Store:
+    """Commit the removal of columns, and only then delete their files."""
+    if not entries:
+        return committed
+    before = committed.attributes
+    kept = [entry for entry in before.columns if entry not in entries]
+    Commit(store, kept).write(before.name, before.notice, before.recipe, before.history)
+    for entry in entries:
+        shutil.rmtree(store / entry.path, ignore_errors=True)
+        shutil.rmtree(store / records_path(entry.table, entry.name), ignore_errors=True)
+    return Store(store, (store / DOCUMENT).read_bytes())
+
+
+def sweep(store: Path, keep: Iterable[str]) -> None:
+    """Delete arrays that are neither committed nor planned: what an older plan left behind."""
+    kept = set(keep)
+    for table in TABLES:
+        for folder in (store / table).glob("*/"):
+            if f"{table}/{folder.name}" not in kept:
+                shutil.rmtree(folder)
+
+
+def shard_records(
+    receipts: Iterable[Mapping[str, Any]], column: PlannedColumn
+) -> NDArray[np.uint8]:
+    """uint8, (shard, byte): SHA-256 and size of each shard of a column, from the receipts."""
+    records = np.zeros((column.layout.n_shards, SHARD_RECORD_BYTES), dtype=np.uint8)
+    for receipt in receipts:
+        vouched = receipt["columns"].get(column.path)
+        if vouched and vouched["key"] == column.key:
+            content = bytes.fromhex(vouched["digest"]) + vouched["size"].to_bytes(8, "little")
+            records[receipt["shard"]] = np.frombuffer(content, dtype=np.uint8)
+    return records

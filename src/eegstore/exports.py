@@ -1,0 +1,71 @@
+"""Exports a store through a plugin: all of it, under its final name, or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eegstore import registry
+from eegstore.disk import fsync_folder, make_folder
+from eegstore.errors import InputError
+from eegstore.scan import guarded
+from eegstore.store import open_store
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or a folder and all that is in it, durable."""
+    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def export(
+    store: str | Path, out: str | Path, format: str, options: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a store in another format.
+
+    Parameters
+    ----------
+    store
+        The store's folder.
+    out
+        The file or folder to write; it must not exist, or be an empty folder.
+    format
+        Name of an exporter plugin, such as ``npy`` or ``hdf5``.
+    options
+        The exporter's options.
+
+    Returns
+    -------
+    ``out``, which appears whole, under its final name, once everything is on the disk.
+
+    Raises
+    ------
+    InputError
+        Where ``out`` exists, or the store cannot be opened.
+    RecipeError, PluginError
+        Where the exporter or an option is unknown, or the exporter fails.
+    """
+    opened, final = open_store(store), Path(out)
+    exporter = registry.create("exporter", format, options or {}, Path.cwd())
+    empty = final.is_dir() and not any(final.iterdir())
+    if final.exists() and not empty:
+        raise InputError(f"{final}: exists; choose another OUT, or delete it first")
+    parent = final.absolute().parent
+    make_folder(parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{final.name}-") as folder:
+        temporary = Path(folder) / final.name
+        guarded("exporter", exporter, exporter, opened, temporary)
+        _sync(temporary)
+        if empty:
+            final.rmdir()
+        shutil.move(temporary, final)
+        fsync_folder(parent)
+    return final
