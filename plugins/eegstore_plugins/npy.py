@@ -1,0 +1,285 @@
+"""Reads a folder of ``.npy`` arrays, one pair of data and labels a split, by row ranges."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from eegstore import InputError, Trials, digest_bytes, digest_files, hookimpl
+
+DATA_SUFFIX: Final = "_data.npy"
+LABELS_SUFFIX: Final = "_labels.npy"
+READ_HEADER: Final = {
+    (1, 0): npy_format.read_array_header_1_0,
+    (2, 0): npy_format.read_array_header_2_0,
+}
+NATIVE: Final = np.dtype(np.float32)
+MAX_LABEL: Final = 1 << 53
+
+
+class Array(NamedTuple):
+    """An array as its file's header describes it; ``offset`` is of the first value, in bytes."""
+
+    path: Path
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+class Split(NamedTuple):
+    """A split: its signal, and its labels."""
+
+    name: str
+    data: Array
+    labels: Array
+
+
+@dataclass(frozen=True)
+class NpyFolder:
+    """``.npy`` arrays of a folder: of each split the signal (trial, channel, time) and the labels.
+
+    Values may be floats or integers of any size and byte order; they are read as float32, a range
+    at a time, never a whole file. Object arrays and pickles are refused unread. The file format is
+    numpy's NEP 1, https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
+    """
+
+    name: ClassVar[str] = "npy"
+    version: ClassVar[str] = "1"
+
+    path: Path = field(metadata={"description": "The folder."})
+    sfreq: float = field(
+        metadata={
+            "description": "Sampling rate.",
+            "gt": 0,
+            "allow_inf_nan": False,
+            "json_schema_extra": {"unit": "Hz"},
+        }
+    )
+    data: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"description": "Split to file of its signal; every *_data.npy by default."},
+    )
+    labels: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"description": "Split to file of its labels; SPLIT_labels.npy by default."},
+    )
+    ch_names: tuple[str, ...] = field(
+        default=(), metadata={"description": "Channel names; ch1, ch2, … by default."}
+    )
+    tmin: float = field(
+        default=0.0,
+        metadata={
+            "description": "Time of the first sample, from stimulus onset.",
+            "allow_inf_nan": False,
+            "json_schema_extra": {"unit": "s"},
+        },
+    )
+    units: str = field(
+        default="1", metadata={"description": "Unit of the signal, such as V; 1 is unknown."}
+    )
+
+    def __post_init__(self) -> None:
+        if len(set(self.ch_names)) != len(self.ch_names):
+            raise ValueError("ch_names holds a name twice, expected different names")
+
+    def scan(self) -> Trials:
+        _, n_channels, n_times = self._splits[0].data.shape
+        ch_names = self.ch_names or tuple(f"ch{number}" for number in range(1, n_channels + 1))
+        if len(ch_names) != n_channels:
+            raise InputError(
+                f"{self._splits[0].data.path.name}: has {n_channels} channels, "
+                f"ch_names has {len(ch_names)}; name each channel once"
+            )
+        lengths = [split.data.shape[0] for split in self._splits]
+        return Trials(
+            n_trials=sum(lengths),
+            ch_names=ch_names,
+            sfreq=self.sfreq,
+            times=self.tmin + np.arange(n_times) / self.sfreq,
+            units=self.units,
+            label=np.concatenate([_read_labels(split.labels) for split in self._splits]),
+            split=np.repeat([split.name for split in self._splits], lengths),
+            hints=self._hints(),
+        )
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        eeg = np.empty((stop - start, *self._splits[0].data.shape[1:]), dtype=np.float32)
+        first = 0
+        for split, descriptor in zip(self._splits, self._descriptors, strict=True):
+            n_trials = split.data.shape[0]
+            low, high = max(start - first, 0), min(stop - first, n_trials)
+            if low < high:
+                part = eeg[first + low - start : first + high - start]
+                _read_rows(split.data, descriptor, low, part)
+            first += n_trials
+        return eeg
+
+    def fingerprint(self) -> str:
+        """Digest of the splits' names and their files' bytes."""
+        return digest_bytes(
+            *(
+                f"{split.name}: {digest_files([split.data.path, split.labels.path])}\n".encode()
+                for split in self._splits
+            )
+        )
+
+    @cached_property
+    def _splits(self) -> list[Split]:
+        """The splits, ``train`` first; their headers are checked, their values untouched."""
+        splits = [
+            Split(name, _header(self.path / data, 3), _header(self.path / labels, 1))
+            for name, data, labels in self._files()
+        ]
+        first = splits[0].data
+        for _, data, labels in splits:
+            if data.shape[1:] != first.shape[1:]:
+                raise InputError(
+                    f"{data.path.name}: trials of {data.shape[1:]} (channel, time), "
+                    f"{first.path.name} has {first.shape[1:]}; splits must agree"
+                )
+            if labels.shape[0] != data.shape[0]:
+                raise InputError(
+                    f"{labels.path.name}: {labels.shape[0]} labels for the {data.shape[0]} trials "
+                    f"of {data.path.name}; expected one a trial"
+                )
+        return splits
+
+    def _files(self) -> Iterator[tuple[str, str, str]]:
+        """Name, data file and labels file of each split."""
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such folder, expected one that holds .npy arrays")
+        found = self.data or {
+            path.name.removesuffix(DATA_SUFFIX): path.name
+            for path in self.path.glob(f"?*{DATA_SUFFIX}")
+        }
+        if not found:
+            raise InputError(
+                f'{self.path}: holds no *{DATA_SUFFIX}; name the files: data = {{train = "…"}}'
+            )
+        strangers = sorted(set(self.labels) - set(found))
+        if strangers:
+            raise InputError(
+                f"{self.path}: labels names the split {strangers[0]!r}, the data are of "
+                f"{', '.join(sorted(found))}; give both for each split"
+            )
+        for name in sorted(found, key=lambda name: (name != "train", name)):
+            yield name, found[name], self.labels.get(name, f"{name}{LABELS_SUFFIX}")
+
+    def _hints(self) -> tuple[str, ...]:
+        if not (self.path / "metadata.pkl").exists():
+            return ()
+        return (
+            "metadata.pkl is not opened, for a pickle can run code: give what it says as "
+            "sfreq, ch_names, tmin and units under [source]",
+        )
+
+    @cached_property
+    def _descriptors(self) -> list[int]:
+        """A file descriptor a split, opened once a process."""
+        descriptors = []
+        for split in self._splits:
+            descriptors.append(os.open(split.data.path, os.O_RDONLY))
+            weakref.finalize(self, os.close, descriptors[-1])
+        return descriptors
+
+
+def _header(path: Path, n_dims: int) -> Array:
+    """The header of a whole, non-empty array of numbers with ``n_dims`` axes."""
+    if not path.is_file():
+        raise InputError(f"{path.name}: no such file in {path.parent}; name it by data or labels")
+    with path.open("rb") as file:
+        shape, fortran_order, dtype = _read_header(file, path.name)
+        offset = file.tell()
+    if dtype.hasobject:
+        raise InputError(
+            f"{path.name}: a pickled object array, as THINGS-EEG2's preprocessed_eeg_*.npy are; "
+            "a pickle can run code and is never loaded: save the array inside as plain .npy"
+        )
+    if dtype.kind not in "fiu":
+        raise InputError(f"{path.name}: dtype {dtype}, expected floats or integers")
+    if len(shape) != n_dims or min(shape) < 1:
+        axes = "(trial, channel, time)" if n_dims == 3 else "(trial,)"
+        raise InputError(f"{path.name}: shape {shape}, expected {axes} with no empty axis")
+    expected, size = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size
+    if size != expected:
+        raise InputError(
+            f"{path.name}: {size} bytes, {expected} by its header; it is "
+            f"{'truncated' if size < expected else 'followed by something else'}, copy it again"
+        )
+    return Array(path, shape, fortran_order, dtype, offset)
+
+
+def _read_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype, by the format's specification."""
+    start = file.read(2)
+    file.seek(0)
+    if start[:1] == b"\x80" and start[1:] <= b"\x05":
+        raise InputError(
+            f"{name}: a pickle under the name .npy, as THINGS-EEG2's preprocessed_eeg_*.npy are; "
+            "a pickle can run code and is never loaded: save the array inside as plain .npy"
+        )
+    try:
+        version = npy_format.read_magic(file)
+        if version not in READ_HEADER:
+            raise ValueError(f"format version {version}")
+        shape, fortran_order, dtype = READ_HEADER[version](file)
+    except Exception as error:  # a damaged header fails in numpy's parser in any of many ways
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{name}: not a .npy array ({reason:.100}); write it with numpy.save"
+        ) from None
+    return shape, fortran_order, dtype
+
+
+def _read_labels(array: Array) -> NDArray[np.int64]:
+    """int64, (trial,): the labels, from any numbers that are whole."""
+    values: NDArray[Any] = np.load(array.path, allow_pickle=False)
+    wrong = ~((values >= -1) & (values <= MAX_LABEL) & (values == np.trunc(values)))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{array.path.name}: row {row} is {values[row]}, expected a whole label, or -1 for none"
+        )
+    return values.astype(np.int64)
+
+
+def _read_rows(array: Array, descriptor: int, start: int, out: NDArray[np.float32]) -> None:
+    """Fill ``out`` with an array's rows from ``start`` on."""
+    with np.errstate(over="ignore"):
+        if array.fortran_order:
+            path, dtype, offset, shape = array.path, array.dtype, array.offset, array.shape
+            mapped = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F")
+            out[:] = mapped[start : start + len(out)]
+            return
+        rows = out if array.dtype == NATIVE else np.empty(out.shape, array.dtype)
+        position = array.offset + start * rows[0].nbytes
+        _read_exactly(array.path, descriptor, rows, position)
+        if rows is not out:
+            out[:] = rows
+
+
+def _read_exactly(path: Path, descriptor: int, rows: NDArray[Any], position: int) -> None:
+    """Fill ``rows`` from a position of the file; the kernel may hand over less than was asked."""
+    rest = rows.reshape(-1).view(np.uint8).data
+    while rest:
+        n_bytes = os.preadv(descriptor, [rest], position)
+        if not n_bytes:
+            raise InputError(f"{path.name}: ends at byte {position}; it was cut during the build")
+        rest, position = rest[n_bytes:], position + n_bytes
+
+
+@hookimpl
+def eegstore_sources() -> list[type[NpyFolder]]:
+    """Offer the source."""
+    return [NpyFolder]
