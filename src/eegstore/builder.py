@@ -43,6 +43,7 @@ from eegstore.split import split
 from eegstore.store import build_folder
 
 LIBRARIES: Final = ("numpy", "scipy", "zarr", "numcodecs", "torch", "transformers", "mne")
+WORTH_PROCESSES: Final = 2
 Listener = Callable[[int, int], None]
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,15 +98,20 @@ class Run:
 
     @classmethod
     def start(
-        cls, plan: Plan, executor: str | None, n_workers: int | None, listener: Listener
+        cls,
+        plan: Plan,
+        executor: str | None,
+        n_workers: int | None,
+        listener: Listener,
+        begin: float,
     ) -> Self:
-        """Choose the executor: processes are worth their start from the second task on."""
+        """Choose the executor: processes are worth their start from a few tasks on."""
         workers = len(os.sched_getaffinity(0)) if n_workers is None else n_workers
         if workers < 1:
             raise UsageError(f"--workers {n_workers}: expected a positive number")
-        usual = "processes" if len(plan.tasks) > 1 and workers > 1 else "serial"
+        usual = "processes" if len(plan.tasks) > WORTH_PROCESSES and workers > 1 else "serial"
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return cls(executor or usual, workers, listener, now, time.perf_counter())
+        return cls(executor or usual, workers, listener, now, begin)
 
     def history(
         self,
@@ -167,7 +173,7 @@ class Report:
         }
 
 
-def default_store(recipe: Recipe, given: str | Path) -> Path:
+def default_store(recipe: Recipe, given: str | Path | Mapping[str, Any]) -> Path:
     """Where a build goes that is not told: the recipe's name in the current folder."""
     name = recipe.name or (Path(given).stem if isinstance(given, str | Path) else "")
     if not name:
@@ -248,6 +254,17 @@ def _gather(
     return commit
 
 
+def plan(
+    recipe: str | Path | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+) -> Plan:
+    """What ``build`` would do with the same arguments; nothing is written."""
+    loaded, folder = read_recipe(recipe, assignments)
+    return make_plan(loaded, folder, default_store(loaded, recipe) if out is None else Path(out))
+
+
 def build(
     recipe: str | Path | Mapping[str, Any],
     out: str | Path | None = None,
@@ -282,12 +299,12 @@ def build(
         again resumes.
     """
     loaded, folder = read_recipe(recipe, assignments)
-    store = Path(out) if out is not None else default_store(loaded, recipe)  # type: ignore[arg-type]
+    store = default_store(loaded, recipe) if out is None else Path(out)
     with writer_lock(store.with_name(store.name + ".lock")):
         try:
-            stages = Stages()
+            begin, stages = time.perf_counter(), Stages()
             plan = stages.run("scan", make_plan, loaded, folder, store)
-            run = Run.start(plan, executor, n_workers, listener or _silence)
+            run = Run.start(plan, executor, n_workers, listener or _silence, begin)
             return _build(plan, stages, run, overwrite)
         except KeyboardInterrupt:
             raise InterruptedBuildError(

@@ -62,6 +62,13 @@ class Plan:
         return tuple(entry for entry in wide if eeg_lost or entry.path not in self.keys)
 
     @property
+    def worker_bytes(self) -> int:
+        """About the largest arrays that a worker holds at once: a few blocks of each column."""
+        return sum(
+            3 * column.layout.chunk_rows * column.layout.row_bytes for column in self.computed
+        )
+
+    @property
     def up_to_date(self) -> bool:
         """Whether the store already is what the recipe asks for."""
         return (

@@ -9,7 +9,7 @@ import json
 import re
 import traceback
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from eegstore import hookspecs
 from eegstore.errors import PluginError, RecipeError
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
-from eegstore.recipe import explain, nearest
+from eegstore.recipe import Recipe, explain, nearest
 
 BUILT_IN: Final = "eegstore"
 PLUGIN_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -110,14 +110,13 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> list[Plugin]:
     return plugins
 
 
-def _refuse_taken_names(plugins: Iterable[Plugin]) -> list[Plugin]:
+def _refuse_taken_names(found: list[Plugin]) -> list[Plugin]:
     """A built-in keeps its name; of third parties that claim one name none gets it."""
-    plugins = list(plugins)
     claims: dict[tuple[str, str], list[Plugin]] = {}
-    for plugin in plugins:
+    for plugin in found:
         claims.setdefault((plugin.kind, plugin.name), []).append(plugin)
     checked = []
-    for plugin in plugins:
+    for plugin in found:
         rivals = [one for one in claims[plugin.kind, plugin.name] if one is not plugin]
         if plugin.cls is not None and rivals and plugin.distribution != BUILT_IN:
             owners = ", ".join(sorted({one.distribution for one in [plugin, *rivals]}))
@@ -151,13 +150,13 @@ def find(kind: str, name: str) -> Plugin:
         Where there is none; names the nearest.
     """
     candidates = [one for one in plugins() if one.name == name and one.kind in (kind, "")]
-    usable = [one for one in candidates if one.cls is not None]
-    if usable:
-        return usable[0]
+    for candidate in candidates:
+        if candidate.cls is not None:
+            return candidate
     if candidates:
         broken = candidates[0]
         raise PluginError(f"{kind} {name!r} of {broken.distribution} is broken: {broken.status}")
-    known = [one.name for one in plugins() if one.kind == kind and one.cls is not None]
+    known = [one.name for one in usable(kind)]
     raise RecipeError(f"no {kind} is called {name!r}; {nearest(name, known)}")
 
 
@@ -229,3 +228,41 @@ def options_of(plugin: Any) -> dict[str, Any]:
     """A plugin's options as JSON values, as a store records them."""
     values = {one.name: getattr(plugin, one.name) for one in dataclasses.fields(plugin)}
     return typing.cast(dict[str, Any], json.loads(json.dumps(values, default=str)))
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe: its sections, and the options of every usable plugin."""
+    schema = Recipe.model_json_schema(by_alias=True)
+    definitions = schema["$defs"]
+    sections = {"source": "source", "stimuli": "stimuli", "pairing": "pairing", "split": "split",
+                "extract": "extractor"}  # fmt: skip
+    for section, kind in sections.items():
+        base = {"source": "SourceSection", "extract": "ExtractSection"}.get(section, "Section")
+        choices = [_section_schema(one, definitions[base]) for one in usable(kind)]
+        items = {"anyOf": choices, "description": f"A {kind} and its options."}
+        properties = schema["properties"]
+        properties[section] = {"type": "array", "items": items} if kind == "extractor" else items
+    for base in ("SourceSection", "ExtractSection", "Section"):
+        del definitions[base]
+    return schema
+
+
+def usable(kind: str) -> list[Plugin]:
+    """The plugins of a kind that can be used."""
+    return [one for one in plugins() if one.kind == kind and one.cls is not None]
+
+
+def _section_schema(plugin: Plugin, base: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema of a section that names a plugin."""
+    cls: Any = plugin.cls
+    options = options_model(cls).model_json_schema()
+    name = {"const": plugin.name, "description": (cls.__doc__ or "").strip().split("\n")[0]}
+    own = {key: value for key, value in base["properties"].items() if key != "plugin"}
+    return {
+        "type": "object",
+        "title": plugin.name,
+        "properties": {"plugin": name, **own, **options.get("properties", {})},
+        "required": ["plugin", *options.get("required", [])],
+        "additionalProperties": False,
+        **({"$defs": options["$defs"]} if "$defs" in options else {}),
+    }

@@ -1,0 +1,205 @@
+"""What a person reads: plans, reports and stores as tables of a terminal's width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from eegstore.builder import Report
+from eegstore.prepare import Plan
+from eegstore.registry import OK, Plugin
+from eegstore.store import Store
+from eegstore.verification import Damage
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+SHORT_DIGEST = 12
+
+
+def size(n_bytes: float) -> str:
+    """Bytes as a person reads them: three digits and a decimal unit."""
+    unit = 0
+    while n_bytes >= 999.5 and unit < len(UNITS) - 1:
+        n_bytes, unit = n_bytes / 1000, unit + 1
+    return f"{n_bytes:.3g} {UNITS[unit]}" if unit else f"{n_bytes:.0f} B"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    irregular = {"stimulus": "stimuli"}.get(noun, f"{noun}s")
+    return f"{count:,} {noun if count == 1 else irregular}"
+
+
+def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left")
+    return table
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(f"{length:,}" for length in shape)
+
+
+def _titled(title: str, facts: str, notice: str) -> Iterator[RenderableType]:
+    yield Text.assemble((title, "bold"), "  ", facts)
+    if notice:
+        yield Text(notice, style="yellow")
+    yield ""
+
+
+def report(done: Report) -> RenderableType:
+    """What a build did."""
+    facts = f"{plural(done.n_trials, 'trial')}, {plural(done.n_stimuli, 'stimulus')}"
+    lines = list(_titled(str(done.store), facts, done.notice))
+    lines += [Text(f"note: {hint}", style="yellow") for hint in done.hints]
+    if done.history is None:
+        lines.append("Up to date: nothing to do.")
+    else:
+        lines += _history(done)
+    lines.append(Text(f"digest {done.digest[:SHORT_DIGEST]}"))
+    return Group(*lines)
+
+
+def _history(done: Report) -> Iterator[RenderableType]:
+    history = done.history
+    assert history is not None
+    numbers = ("seconds", "rows/s", "bytes")
+    table = _table("stage", *numbers, numbers=numbers)
+    for stage in history.stages:
+        rate = f"{stage.rows / stage.seconds:,.0f}" if stage.rows and stage.seconds else ""
+        table.add_row(
+            stage.name, f"{stage.seconds:.2f}", rate, size(stage.bytes) if stage.bytes else ""
+        )
+    yield table
+    yield ""
+    workers = plural(history.n_workers, "worker")
+    where = "serial" if history.executor == "serial" else f"{history.executor}, {workers}"
+    yield Text(f"{history.seconds:.1f} s in all ({where}; a stage's seconds add up its workers')")
+    for verb in ("computed", "reused", "dropped"):
+        paths = getattr(history, verb)
+        if paths:
+            yield Text(f"{verb:9}{', '.join(paths)}")
+    counts = history.counts
+    for what, remark in (
+        ("unpaired", "trials without a stimulus"),
+        ("invalid", "trials with NaN or Inf, kept in the split 'skipped'"),
+        ("skipped", "events left out:"),
+    ):
+        if counts.get(what):
+            yield Text(f"{what:9}{counts[what]:,} {remark}", style="yellow")
+    shown = 5
+    for line in history.skipped[:shown]:
+        yield Text(f"         {line}", style="yellow")
+    if len(history.skipped) > shown:
+        yield Text(f"         … and {len(history.skipped) - shown} more, in the store's history")
+
+
+def plan(planned: Plan) -> RenderableType:
+    """What a build would do."""
+    rows = planned.found.n_rows
+    facts = f"{plural(rows['trials'], 'trial')}, {plural(rows['stimuli'], 'stimulus')}"
+    reused = {entry.path for entry in planned.reused}
+    table = _table("column", "shape", "dtype", "bytes", "", numbers=("bytes",))
+    for column in planned.columns:
+        layout = column.layout
+        table.add_row(
+            column.path,
+            _shape([layout.n_rows, *layout.row_shape]),
+            layout.dtype,
+            size(column.n_bytes),
+            "reuse" if column.path in reused else "compute",
+        )
+    lines = [*_titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
+    lines += [Text(f"drop     {entry.path} (needs --overwrite)") for entry in planned.dropped]
+    if planned.up_to_date:
+        lines.append("Up to date: nothing to do.")
+    else:
+        written = sum(column.n_bytes for column in planned.computed)
+        lines.append(
+            f"{plural(len(planned.tasks), 'task')}, {size(written)} to write, "
+            f"{size(planned.worker_bytes)} of arrays a worker. Nothing was done."
+        )
+    return Group(*lines)
+
+
+def store(opened: Store) -> RenderableType:
+    """What a store holds."""
+    rows = f"{plural(opened.trials.n_rows, 'trial')}, {plural(opened.stimuli.n_rows, 'stimulus')}"
+    lines = list(_titled(opened.name or str(opened.path), rows, opened.notice))
+    table = _table("column", "shape", "dtype", "unit", "made by")
+    for view in (opened.trials, opened.stimuli):
+        for column in view.values():
+            entry, producer = column.entry, column.attrs["eegstore"]["producer"]
+            table.add_row(
+                entry.path,
+                _shape(entry.shape),
+                entry.dtype,
+                column.attrs.get("units", ""),
+                escape(f"{producer['name']} {producer['version']}" if producer else ""),
+            )
+    lines += [table, ""]
+    splits = ", ".join(f"{name} {count:,}" for name, count in opened.splits.items())
+    builds = plural(len(opened.attributes.history), "build")
+    lines.append(Text(f"splits {splits}"))
+    lines.append(Text(f"digest {opened.digest}"))
+    lines.append(Text(f"built by eegstore {opened.attributes.version}, {builds}"))
+    return Group(*lines)
+
+
+def store_document(opened: Store) -> dict[str, Any]:
+    """What ``eegstore info --json`` prints."""
+    return {
+        "name": opened.name,
+        "notice": opened.notice,
+        "trials": opened.trials.n_rows,
+        "stimuli": opened.stimuli.n_rows,
+        "splits": opened.splits,
+        "columns": [entry.model_dump(mode="json") for entry in opened.attributes.columns],
+        "digest": opened.digest,
+        "format": opened.attributes.format,
+        "version": opened.attributes.version,
+        "recipe": opened.recipe,
+        "history": [entry.model_dump(mode="json") for entry in opened.attributes.history],
+    }
+
+
+def plugins(found: Iterable[Plugin]) -> RenderableType:
+    """The plugins that are installed."""
+    table = _table("kind", "name", "version", "distribution", "status")
+    for plugin in found:
+        row = plugin.row()
+        status = Text(row["status"], style="green" if row["status"] == OK else "red")
+        table.add_row(row["kind"] or "?", *(row[key] for key in list(row)[1:4]), status)
+    return table
+
+
+def damage(found: Sequence[Damage]) -> RenderableType:
+    """What is damaged in a store."""
+    table = _table("file", "problem")
+    for one in found:
+        table.add_row(escape(one.file), escape(one.problem))
+    return table
+
+
+def exported(out: Path, files: Sequence[Path], notice: str) -> RenderableType:
+    """What an export wrote."""
+    total = sum(file.stat().st_size for file in files)
+    lines = list(_titled(str(out), f"{plural(len(files), 'file')}, {size(total)}", notice))
+    table = _table("file", "bytes", numbers=("bytes",))
+    for file in files:
+        table.add_row(escape(file.name), size(file.stat().st_size))
+    return Group(*lines, table)
+
+
+def recipes(texts: Mapping[str, str]) -> RenderableType:
+    """The shipped recipes, each with the first line of its text."""
+    table = _table("recipe", "what it builds")
+    for name, text in texts.items():
+        table.add_row(name, escape(text.partition("\n")[0].lstrip("# ")))
+    return table
