@@ -1,0 +1,217 @@
+"""Features of each channel in the frequency domain, all from one Fourier transform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore import Block, ColumnSpec, InputError, hookimpl
+from eegstore_plugins.valid_samples import (
+    Signals,
+    features_spec,
+    over_valid_samples,
+    power_of_unit,
+)
+
+Band = tuple[float, float]
+WindowName = Literal["hann", "hamming", "blackman", "boxcar"]
+
+BANDS_HZ: Final[Mapping[str, Band]] = {
+    "delta": (1.0, 4.0),
+    "theta": (4.0, 8.0),
+    "alpha": (8.0, 13.0),
+    "beta": (13.0, 30.0),
+    "gamma": (30.0, 45.0),
+}
+# A periodic window is the sum of (-1)^k a_k cos(2 pi k t / n) over its coefficients a_k.
+WINDOWS: Final[Mapping[WindowName, tuple[float, ...]]] = {
+    "hann": (0.5, 0.5),
+    "hamming": (0.54, 0.46),
+    "blackman": (0.42, 0.5, 0.08),
+    "boxcar": (1.0,),
+}
+# Units after those of the bands; "" follows the signal.
+SHAPE_UNITS: Final[Mapping[str, str]] = {
+    "entropy": "1",
+    "peak_hz": "Hz",
+    "edge95_hz": "Hz",
+    "aperiodic_slope": "1",
+}
+EDGE: Final = 0.95
+# The samples are float32: power this far below a signal's total is their rounding.
+ROUNDING: Final = float(np.finfo(np.float32).eps) ** 2
+
+
+def _window(name: WindowName, n_times: int) -> NDArray[np.float64]:
+    angle = 2 * np.pi * np.arange(n_times) / n_times
+    terms = [(-1) ** k * a * np.cos(k * angle) for k, a in enumerate(WINDOWS[name])]
+    window: NDArray[np.float64] = np.sum(terms, axis=0)
+    return window
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """What the options come to at one trial length.
+
+    Parameters
+    ----------
+    taper
+        float64, (time,): the window, scaled so that a bin of the transform has its power as
+        squared magnitude, in the signal's unit squared.
+    bins
+        The bins of the transform within the range.
+    bands
+        For each band its bins, counted within the range.
+    freqs
+        float64, (bin,): frequencies within the range, in Hz.
+    slope_weights
+        float64, (bin,): their product with log power is the slope of its least-squares line on
+        log frequency.
+    """
+
+    taper: NDArray[np.float64]
+    bins: slice
+    bands: tuple[slice, ...]
+    freqs: NDArray[np.float64]
+    slope_weights: NDArray[np.float64]
+
+
+@lru_cache(maxsize=1024)
+def _grid(window: WindowName, bands_hz: tuple[Band, ...], n_times: int, sfreq: float) -> _Grid:
+    freqs = np.arange(n_times // 2 + 1) * sfreq / n_times
+    edges = np.searchsorted(freqs, bands_hz)
+    first, last = int(edges.min()), int(edges.max())
+    taper = _window(window, n_times)
+    energy = np.square(taper).sum() or 1.0
+    log_freqs = np.log(freqs[first:last])
+    centred = log_freqs - log_freqs.sum() / max(len(log_freqs), 1)
+    return _Grid(
+        taper=taper * np.sqrt(2 / (n_times * energy)),
+        bins=slice(first, last),
+        bands=tuple(slice(low - first, high - first) for low, high in edges),
+        freqs=freqs[first:last],
+        slope_weights=centred / (np.square(centred).sum() or 1.0),
+    )
+
+
+def _power(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
+    """Power of each bin in range, float64 (signal, bin), in the signal's unit squared."""
+    centred = signals - signals.mean(axis=-1, keepdims=True)
+    centred *= grid.taper
+    # numpy's transform takes one signal at a time: no result depends on its neighbours.
+    spectrum = np.fft.rfft(centred, axis=-1)[:, grid.bins]
+    power: NDArray[np.float64] = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    return power
+
+
+def _features(power: NDArray[np.float64], grid: _Grid) -> NDArray[np.float64]:
+    """All features, float64 (feature, signal), in the order of ``Spectral.describe``."""
+    n_signals, n_bins = power.shape
+    if n_bins == 0:
+        return np.zeros((2 * len(grid.bands) + len(SHAPE_UNITS), n_signals))
+    cumulative = np.cumsum(power, axis=-1)
+    total = cumulative[:, -1]
+    scale = np.where(total == 0, 1.0, total)
+    bands = np.stack([power[:, band].sum(axis=-1) for band in grid.bands])
+    log_power = np.log(np.maximum(power, ROUNDING * scale[:, np.newaxis]))
+    entropy = np.log(scale) - np.einsum("sb,sb->s", power, log_power) / scale
+    below_edge = np.count_nonzero(cumulative < EDGE * total[:, np.newaxis], axis=-1)
+    shape = np.stack(
+        [
+            entropy / np.log(max(n_bins, 2)),
+            grid.freqs[power.argmax(axis=-1)],
+            grid.freqs[below_edge],
+            np.einsum("sb,b->s", log_power, grid.slope_weights),
+        ]
+    )
+    return np.concatenate([bands, bands / scale, shape * (total != 0)])
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """Power of each channel in frequency bands, and the shape of its spectrum.
+
+    Parameters
+    ----------
+    bands_hz
+        Name of a band to its edges; a band has the bins from ``low`` up to, not with, ``high``.
+        The range of the features that belong to no band is from the lowest to the highest edge.
+    window
+        Window over the recorded samples, whose mean is removed first.
+
+    Notes
+    -----
+    The spectrum is the modified periodogram (one-sided, periodic window) of a trial's n recorded
+    samples: bins of sfreq / n, density times bin width, in float64. Then, with P the power of the
+    bins in range and K their number:
+
+    - ``{band}_power``, in the signal's unit squared: sum of P over the band;
+      ``{band}_relative``: the same divided by the sum over the range
+    - ``entropy``: -sum p log p / log K with p = P / sum P: 0 for a line, 1 for a flat spectrum
+      (Inouye et al. 1991)
+    - ``peak_hz``: the bin of most power, the lowest of equals
+    - ``edge95_hz``: the lowest bin up to which 95 % of the range's power lies
+    - ``aperiodic_slope``: least-squares slope of log P on log frequency over all bins of the
+      range, near -1 for pink noise; P below the rounding of float32 samples counts as that
+
+    All are 0 for a flat signal, and where a trial has too few samples for a bin in range.
+    """
+
+    name: ClassVar[str] = "spectral"
+    version: ClassVar[str] = "1"
+    table: ClassVar[Literal["trials", "stimuli"]] = "trials"
+    reads: ClassVar[tuple[str, ...]] = ("eeg",)
+
+    bands_hz: Mapping[str, Band] = field(
+        default_factory=lambda: dict(BANDS_HZ),
+        metadata={
+            "description": "Frequency bands: name = [low, high].",
+            "min_length": 1,
+            "json_schema_extra": {"unit": "Hz"},
+        },
+    )
+    window: WindowName = field(
+        default="hann", metadata={"description": "Window over the recorded samples of a trial."}
+    )
+
+    def __post_init__(self) -> None:
+        for band, (low, high) in self.bands_hz.items():
+            if not 0 < low < high:
+                raise ValueError(
+                    f"bands_hz: band {band!r} is [{low:g}, {high:g}] Hz, expected 0 < low < high"
+                )
+
+    def describe(self, inputs: Mapping[str, ColumnSpec]) -> ColumnSpec:
+        eeg = inputs["eeg"]
+        nyquist = eeg.attrs["sfreq"] / 2
+        for band, (_, high) in self.bands_hz.items():
+            if high > nyquist:
+                raise InputError(
+                    f"spectral: band {band!r} ends at {high:g} Hz, expected at most the Nyquist "
+                    f"frequency of the recording, {nyquist:g} Hz; set bands_hz"
+                )
+        units = {f"{band}_power": power_of_unit(eeg.units, 2) for band in self.bands_hz}
+        units |= {f"{band}_relative": "1" for band in self.bands_hz}
+        return features_spec(eeg, units | dict(SHAPE_UNITS))
+
+    def __call__(self, block: Block) -> NDArray[np.float32]:
+        """Compute the features: float32, (trial, channel, feature)."""
+        bands_hz = tuple(self.bands_hz.values())
+
+        def features(signals: Signals) -> NDArray[np.float64]:
+            grid = _grid(self.window, bands_hz, signals.shape[-1], block.sfreq)
+            return _features(_power(signals, grid), grid)
+
+        return over_valid_samples(block, 2 * len(bands_hz) + len(SHAPE_UNITS), features)
+
+
+@hookimpl
+def eegstore_extractors() -> list[type[Spectral]]:
+    """The extractor of this module."""
+    return [Spectral]
