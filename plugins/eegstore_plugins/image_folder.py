@@ -1,0 +1,297 @@
+"""A folder of image files as stimuli."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore import InputError, Stimuli, digest_bytes, hookimpl
+from eegstore_plugins.captions import DEFAULT, OPTION, captions, check_template
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+SUFFIXES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+)
+MAX_PIXELS: Final = 1 << 26
+MAX_FILE_BYTES: Final = 1 << 30
+INTEGER: Final = re.compile(r"[0-9]{1,18}")
+NUMBERED: Final = re.compile(r"[0-9]+_(?P<concept>.+)")
+
+
+class Category(NamedTuple):
+    """What an image's path says that it shows."""
+
+    label: int
+    concept: str
+
+
+class Listing(NamedTuple):
+    """The images of a folder in natural order: relative paths, and digests of their bytes."""
+
+    paths: list[str]
+    content_ids: list[str]
+
+
+def _natural_key(path: str) -> list[list[str | int]]:
+    """Sort key that puts 10 after 2, in every part of a path."""
+    key: list[list[str | int]] = []
+    for part in path.split("/"):
+        runs: list[str | int] = list(re.split(r"([0-9]+)", part))
+        runs[1::2] = map(int, runs[1::2])
+        key.append(runs)
+    return key
+
+
+def _natural(names: Iterable[str]) -> list[str]:
+    """In natural order; names that differ in leading zeros only, in string order."""
+    return sorted(sorted(names), key=_natural_key)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(f"{str(error.filename)!r}: the folder cannot be read: {error.strerror}")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder that is not hidden; a link to a folder is refused."""
+    for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for link in (Path(parent, name) for name in folders):
+            if link.is_symlink():
+                raise InputError(f"{str(link)!r}: a link to a folder, expected a folder; copy it")
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def _image_paths(folder: Path) -> list[str]:
+    """Paths of the images, relative to the folder, in natural order."""
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r}: no such folder, expected a folder of images")
+    files = list(_files(folder))
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    if not images:
+        raise InputError(
+            f"{str(folder)!r}: no image among its {len(files)} files, "
+            f"expected names that end with {' '.join(sorted(SUFFIXES))}"
+        )
+    for image in images:
+        if any("\ud800" <= letter <= "\udfff" for letter in str(image)):
+            raise InputError(f"{str(image)!r}: the name is not UTF-8; rename the file")
+    return _natural(image.relative_to(folder).as_posix() for image in images)
+
+
+def _read_bytes(folder: Path, path: str) -> bytes:
+    """A file's bytes; nothing but a regular file inside the folder is ever opened."""
+    file = folder / path
+    try:
+        if not file.is_file():
+            raise InputError(f"{str(file)!r}: not a file (a broken link, a pipe, a device or gone)")
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{str(file)!r}: a link that leaves the folder; copy the image there")
+        size = file.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise InputError(f"{str(file)!r}: {size} bytes, expected {MAX_FILE_BYTES} at most")
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{str(file)!r}: cannot be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _opened(file: Path, content: bytes) -> Iterator[Image.Image]:
+    """An image whose header is read and in bounds; what Pillow raises becomes an InputError."""
+    from PIL import Image, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                yield image
+        except Image.DecompressionBombError:
+            raise InputError(
+                f"{str(file)!r}: more than {MAX_PIXELS} pixels, the most allowed; scale it down"
+            ) from None
+        except UnidentifiedImageError:
+            raise InputError(
+                f"{str(file)!r}: {len(content)} bytes that are no image, "
+                f"expected {', '.join(FORMATS)}"
+            ) from None
+        except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(f"{str(file)!r}: the image cannot be decoded: {reason}") from None
+
+
+def _to_rgb(image: Image.Image, background: str) -> NDArray[np.uint8]:
+    """uint8, (y, x, 3): upright, opaque, in sRGB."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F"):
+        raise ValueError("32 bits a channel, expected 8 or 16")
+    if image.mode.startswith("I;16"):
+        # Pillow clips here; the high byte is what it takes of 16-bit colour.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, background)
+        image = Image.alpha_composite(canvas, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
+
+
+def _by_rule(paths: Sequence[str]) -> list[Category]:
+    """Categories from the files' names (a flat folder), or from their folders' names."""
+    depths = {path.count("/") for path in paths}
+    if depths not in ({0}, {1}):
+        odd = max(paths, key=lambda path: path.count("/"))
+        raise InputError(
+            f"{odd!r}: expected all images in the folder itself, or all in one folder a concept; "
+            "say with 'pattern' what label and concept are"
+        )
+    names = [PurePosixPath(path).parent.name or PurePosixPath(path).stem for path in paths]
+    if all(INTEGER.fullmatch(name) for name in names):
+        return [Category(int(name), str(int(name))) for name in names]
+    label_of = {name: label for label, name in enumerate(_natural(set(names)))}
+    numbers = [NUMBERED.fullmatch(name) for name in names]
+    if depths == {0} or not all(numbers):
+        return [Category(label_of[name], name) for name in names]
+    return [Category(label_of[match[0]], match["concept"]) for match in numbers if match]
+
+
+def _by_pattern(pattern: str, paths: Sequence[str]) -> list[Category]:
+    """Categories from a regular expression's groups; either group stands in for the other."""
+    found = [_groups(pattern, path) for path in paths]
+    concepts = _natural({groups["concept"] for groups in found if "concept" in groups})
+    label_of = {concept: label for label, concept in enumerate(concepts)}
+    categories = []
+    for groups in found:
+        label = int(groups["label"]) if "label" in groups else label_of[groups["concept"]]
+        categories.append(Category(label, groups.get("concept", str(label))))
+    return categories
+
+
+def _groups(pattern: str, path: str) -> dict[str, str]:
+    """What the named groups hold: no empty text, and an integer for a label."""
+    match = re.search(pattern, path)
+    if match is None:
+        raise InputError(f"{path!r}: pattern {pattern!r} does not match; change it")
+    groups = {name: match[name] or "" for name in match.re.groupindex}
+    for group, text in groups.items():
+        if not text:
+            raise InputError(f"{path!r}: group {group!r} of pattern {pattern!r} is empty")
+    if not INTEGER.fullmatch(groups.get("label", "0")):
+        raise InputError(
+            f"{path!r}: pattern {pattern!r} finds label {groups['label']!r}, expected an integer"
+        )
+    return groups
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images in one folder, flat (``0.jpg``) or one folder a concept (``00001_aardvark/a.jpg``).
+
+    The rows are in the natural order of the relative paths (``10.jpg`` after ``2.jpg``). Without
+    ``pattern``, label and concept come from the names: the files' stems in a flat folder, the
+    folders' names else. Where all names are integers, these are the labels; else the label is the
+    place of the name in natural order, from 0 (so ``00001_aardvark`` has label 0), and the concept
+    is the name, without its number where all folders are called ``<number>_<concept>``.
+
+    Each image is decoded to uint8 (y, x, 3): its EXIF orientation applied, transparency laid on
+    ``background``, 16 bits scaled to 8, the first frame of many. Embedded colour profiles are not
+    applied, as in CLIP's own preprocessing. Hidden files and other suffixes are ignored.
+    """
+
+    name: ClassVar[str] = "image-folder"
+    version: ClassVar[str] = "1"
+
+    path: Path = field(metadata={"description": "Folder of the images."})
+    pattern: str = field(
+        default="",
+        metadata={
+            "description": "Regular expression, searched in each relative path (with /), whose "
+            "named groups 'label' and 'concept' (one or both) say what the image shows."
+        },
+    )
+    caption: str = field(default=DEFAULT, metadata=OPTION)
+    background: str = field(
+        default="#ffffff",
+        metadata={
+            "description": "Colour behind transparent pixels, as #RRGGBB.",
+            "pattern": "^#[0-9a-fA-F]{6}$",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        check_template(self.caption)
+        try:
+            groups = set(re.compile(self.pattern).groupindex)
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r}: {error}") from None
+        if self.pattern and (not groups or groups - {"label", "concept"}):
+            raise ValueError(
+                f"pattern {self.pattern!r}: has the groups {sorted(groups)}, "
+                "expected (?P<label>…), (?P<concept>…) or both"
+            )
+
+    @cached_property
+    def _listing(self) -> Listing:
+        paths = _image_paths(self.path)
+        content_ids = []
+        for path in paths:
+            content = _read_bytes(self.path, path)
+            with _opened(self.path / path, content):
+                content_ids.append(digest_bytes(content))
+        return Listing(paths, content_ids)
+
+    def scan(self) -> Stimuli:
+        paths, content_ids = self._listing
+        categories = _by_pattern(self.pattern, paths) if self.pattern else _by_rule(paths)
+        labels = [category.label for category in categories]
+        concepts = [category.concept for category in categories]
+        return Stimuli(
+            image_path=np.array(paths),
+            label=np.array(labels, dtype=np.int64),
+            concept=np.array(concepts),
+            caption=np.array(captions(self.caption, concepts, labels)),
+            content_id=np.array(content_ids),
+        )
+
+    def read(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
+        return [self._image(*row) for row in list(zip(*self._listing, strict=True))[start:stop]]
+
+    def _image(self, path: str, content_id: str) -> NDArray[np.uint8]:
+        content = _read_bytes(self.path, path)
+        if digest_bytes(content) != content_id:
+            raise InputError(
+                f"{str(self.path / path)!r}: changed since it was scanned; build again"
+            )
+        with _opened(self.path / path, content) as image:
+            return _to_rgb(image, self.background)
+
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        return {name: np.array(values) for name, values in self._listing._asdict().items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        listing = Listing(**{name: values.tolist() for name, values in state.items()})
+        self.__dict__["_listing"] = listing
+
+    def fingerprint(self) -> str:
+        """Digest of the images' paths and bytes."""
+        return digest_bytes(*(f"{one}\0".encode() for part in self._listing for one in part))
+
+
+@hookimpl
+def eegstore_stimuli() -> list[type[ImageFolder]]:
+    """The provider of this module."""
+    return [ImageFolder]
