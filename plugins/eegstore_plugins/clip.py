@@ -84,9 +84,9 @@ class ClipExtractor:
 
     model: str = field(
         metadata={
-            "description": "Hub id (owner/name) or folder of a CLIP or SigLIP model; a relative"
-            " folder starts from the current one.",
+            "description": "Hub id (owner/name) or folder of a CLIP or SigLIP model.",
             "min_length": 1,
+            "json_schema_extra": {"format": "path"},
         }
     )
     revision: str | None = field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -17,6 +18,10 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from eegstore import hookimpl
 
+# malloc.h of glibc; elsewhere mallopt is absent or ignores them.
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+KEPT_BYTES = 1 << 26
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -58,9 +63,21 @@ def _main_left_alone() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+def _keep_freed_memory() -> None:
+    """Let the C library reuse the memory of a block's arrays for the next block.
+
+    By default glibc maps each array of over 128 kB anew, and the kernel zeroes its pages again.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            mallopt(parameter, KEPT_BYTES)
+
+
 def _start_worker() -> None:
     """Leave Ctrl-C to the driver, and end when the driver does, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _keep_freed_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -19,11 +19,10 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-import eegstore
 from eegstore import registry
 from eegstore.commit import Commit, NarrowColumn, narrow_columns, remove, shard_records, sweep
 from eegstore.disk import writer_lock
-from eegstore.documents import HistoryEntry, StageEntry
+from eegstore.documents import VERSION, HistoryEntry, StageEntry
 from eegstore.driver import run_tasks
 from eegstore.errors import EegStoreError, InterruptedBuildError, RecipeError, UsageError
 from eegstore.extract import invalid_rows, rejected_trials
@@ -125,7 +124,7 @@ class Run:
         return HistoryEntry(
             started=self.started,
             seconds=time.perf_counter() - self.clock,
-            eegstore=eegstore.__version__,
+            eegstore=VERSION,
             libraries=_library_versions(),
             folder=str(plan.folder),
             executor=self.executor,

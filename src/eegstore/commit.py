@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-import eegstore
 from eegstore.disk import digest_bytes, put
 from eegstore.documents import (
     DOCUMENT,
     FORMAT,
     ROW_DIMENSION,
+    VERSION,
     ColumnEntry,
     Documents,
     HistoryEntry,
@@ -168,7 +168,7 @@ class Commit:
         columns = sorted(self.columns, key=lambda entry: order[entry.table])
         attributes = StoreAttributes(
             format=FORMAT,
-            version=eegstore.__version__,
+            version=VERSION,
             name=name,
             notice=notice,
             recipe=recipe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from eegstore.shards import Layout, fill_value
 from eegstore.tables import Table
 
 FORMAT: Final = 1
+VERSION: Final = importlib.metadata.version("eegstore")
 DOCUMENT: Final = "zarr.json"
 ROW_DIMENSION: Final[dict[Table, str]] = {"trials": "trial", "stimuli": "stimulus"}
 MODEL = ConfigDict(extra="forbid", frozen=True)

@@ -28,7 +28,7 @@ from eegstore.worker import (
     write_receipt,
 )
 
-IMAGES_A_BLOCK: Final = 64
+IMAGES_A_BLOCK: Final = 256
 SHOWN: Final = 8
 IDENTITY: Final[dict[tuple[str, ...], str]] = {
     ("image",): "content_id",

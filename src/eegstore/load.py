@@ -83,8 +83,8 @@ def _rows(store: Store, split: str | None, rows: ArrayLike | None) -> NDArray[np
     """The trials to read, in trial order or as given."""
     names = store.trials["split"][:]
     if rows is not None:
-        chosen = np.arange(len(names))[np.asarray(rows)]
-        return chosen[names[chosen] != SKIPPED]
+        chosen: NDArray[np.int64] = np.arange(len(names))[np.asarray(rows)]
+        return np.asarray(chosen[names[chosen] != SKIPPED])
     if split is None:
         return np.flatnonzero(names != SKIPPED)
     if split not in store.splits:

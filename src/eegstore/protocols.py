@@ -44,7 +44,7 @@ class Fingerprinted(Protocol):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A source or provider whose scan is worth keeping: workers restore it instead of scanning."""
+    """A source or provider whose scan is worth keeping, so that workers need not repeat it."""
 
     def state(self) -> Mapping[str, NDArray[Any]]:
         """Arrays (no objects) from which ``restore`` makes ``read`` work; called after ``scan``."""
@@ -69,7 +69,10 @@ class Source(Plugin, Protocol):
         ...
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """float32, (trial, channel, time): the signal of any row range, in any process."""
+        """float32, (trial, channel, time): the signal of any row range.
+
+        It is called in any process, without ``scan`` before it.
+        """
         ...
 
 
@@ -87,7 +90,10 @@ class StimulusProvider(Plugin, Protocol):
         ...
 
     def read(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
-        """The images of a row range, each uint8 (y, x, 3) in sRGB."""
+        """The images of a row range, each uint8 (y, x, 3) in sRGB.
+
+        It is called in any process, without ``scan`` before it.
+        """
         ...
 
 

@@ -177,18 +177,30 @@ def options_model(cls: type[Any]) -> type[BaseModel]:
 
 
 def path_options(cls: type[Any]) -> frozenset[str]:
-    """Names of the options that hold paths."""
+    """Names of the options that hold paths.
+
+    They are typed ``Path``, or, where a name of another kind is possible too, strings whose
+    schema has the format ``path``.
+    """
 
     def mentions_path(hint: Any) -> bool:
         return hint is Path or any(mentions_path(part) for part in typing.get_args(hint))
 
     hints = typing.get_type_hints(cls)
-    return frozenset(one.name for one in dataclasses.fields(cls) if mentions_path(hints[one.name]))
+    return frozenset(
+        one.name
+        for one in dataclasses.fields(cls)
+        if mentions_path(hints[one.name])
+        or one.metadata.get("json_schema_extra", {}).get("format") == "path"
+    )
 
 
 def _resolve(value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
         return folder / value.expanduser()
+    if isinstance(value, str):
+        found = folder / value
+        return str(found) if found.exists() else value
     if isinstance(value, tuple | list):
         return type(value)(_resolve(item, folder) for item in value)
     if isinstance(value, dict):

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import registry
-from eegstore.disk import digest_json
+from eegstore.disk import digest_bytes, digest_json
 from eegstore.errors import EegStoreError, PluginError
 from eegstore.protocols import Fingerprinted
 from eegstore.recipe import Recipe, Section, SourceSection
@@ -61,7 +62,7 @@ def plugin_key(
     left_out = {*without, "distribution_version"}
     content = ""
     if isinstance(plugin, Fingerprinted):
-        content = plugin.fingerprint()
+        content = guarded(kind, plugin, plugin.fingerprint)
         left_out |= registry.path_options(type(plugin))
     options = {key: value for key, value in facts["options"].items() if key not in left_out}
     return digest_json([facts["kind"], facts["name"], facts["version"], facts["distribution"],
@@ -70,8 +71,9 @@ def plugin_key(
 
 def digest_array(values: NDArray[Any]) -> str:
     """Digest of a narrow column's values and of their type."""
-    text = values.dtype.kind == "U"
-    return digest_json(values.tolist() if text else [values.dtype.str, values.tobytes().hex()])
+    if values.dtype.kind == "U":
+        return digest_json(values.tolist())
+    return digest_bytes(values.dtype.str.encode(), np.ascontiguousarray(values).tobytes())
 
 
 def digest_rows(table: Trials | Stimuli, names: Iterable[str]) -> str:

@@ -63,13 +63,11 @@ class Worker:
         self.columns = {(column.table, column.name): column for column in self.plan.columns}
 
     def _reader(self, kind: str, name: str, options: dict[str, Any]) -> Any:
-        """The source or the provider, ready to read without another scan where it can be."""
+        """The source or the provider, with the state of the driver's scan where it keeps one."""
         plugin = registry.create(kind, name, options, self.plan.folder)
         if isinstance(plugin, Stateful):
             with np.load(self._scans / f"{kind}.npz", allow_pickle=False) as state:
                 plugin.restore({name: state[name] for name in state.files})
-        else:
-            guarded(kind, plugin, plugin.scan)
         return plugin
 
     @functools.cached_property
