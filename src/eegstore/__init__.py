@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Split,
         StimulusProvider,
     )
+    from eegstore.recipe import nearest
     from eegstore.store import Store, open_store
     from eegstore.tables import Block, Column, ColumnSpec, Pairs, Stimuli, Trials
     from eegstore.verification import verify
@@ -62,6 +63,7 @@ _HOME = {
         "Split",
         "StimulusProvider",
     ),
+    "recipe": ("nearest",),
     "store": ("Store", "open_store"),
     "tables": ("Block", "Column", "ColumnSpec", "Pairs", "Stimuli", "Trials"),
     "verification": ("verify",),
@@ -99,6 +101,7 @@ __all__ = [
     "digest_files",
     "export",
     "hookimpl",
+    "nearest",
     "open_store",
     "verify",
 ]

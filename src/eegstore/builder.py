@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import registry
+from eegstore.attributes import VERSION, HistoryEntry, StageEntry
 from eegstore.commit import Commit, NarrowColumn, narrow_columns, remove, shard_records, sweep
 from eegstore.disk import writer_lock
-from eegstore.documents import VERSION, HistoryEntry, StageEntry
 from eegstore.driver import run_tasks
 from eegstore.errors import EegStoreError, InterruptedBuildError, RecipeError, UsageError
 from eegstore.extract import invalid_rows, rejected_trials

@@ -332,9 +332,9 @@ def schema_command(
     debug: Debug = False,
 ) -> None:
     """Print the JSON Schema of recipes, or of a store's metadata."""
-    from eegstore import documents, registry
+    from eegstore import attributes, registry
 
-    print_json(registry.recipe_schema() if of is Schema.recipe else documents.schema())
+    print_json(registry.recipe_schema() if of is Schema.recipe else attributes.schema())
 
 
 @app.command("recipes")

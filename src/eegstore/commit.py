@@ -11,18 +11,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.disk import digest_bytes, put
-from eegstore.documents import (
+from eegstore.attributes import (
     DOCUMENT,
     FORMAT,
     ROW_DIMENSION,
     VERSION,
     ColumnEntry,
-    Documents,
     HistoryEntry,
     StoreAttributes,
     store_digest,
 )
+from eegstore.disk import digest_bytes, put
+from eegstore.documents import Documents
 from eegstore.plan import PlannedColumn, row_dims
 from eegstore.scan import Scan, pairing_plugin, producer, split_plugin
 from eegstore.store import SHARD_RECORD_BYTES, Store, build_folder, records_path

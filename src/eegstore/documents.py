@@ -1,103 +1,23 @@
-"""The metadata of a store: what its root records, its Zarr documents, and the seal over them."""
+"""The Zarr documents of a store, made in memory."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
 from zarr.buffer import cpu
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
-from eegstore.disk import digest_bytes, digest_json
+from eegstore.attributes import DOCUMENT, StoreAttributes, compute_seal
 from eegstore.shards import Layout, fill_value
-from eegstore.tables import Table
-
-FORMAT: Final = 1
-VERSION: Final = importlib.metadata.version("eegstore")
-DOCUMENT: Final = "zarr.json"
-ROW_DIMENSION: Final[dict[Table, str]] = {"trials": "trial", "stimuli": "stimulus"}
-MODEL = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnEntry(BaseModel):
-    """A committed array."""
-
-    model_config = MODEL
-
-    table: Table
-    name: str
-    kind: Literal["wide", "narrow", "coordinate"]
-    key: str = Field(description="Digest of all that the values follow from.")
-    digest: str = Field(description="SHA-256 of the values as they are stored.")
-    shape: list[int]
-    dtype: str
-
-    @property
-    def path(self) -> str:
-        """Path of the array in the store."""
-        return f"{self.table}/{self.name}"
-
-
-class StageEntry(BaseModel):
-    """What one stage of a build did."""
-
-    model_config = MODEL
-
-    name: str
-    seconds: float = Field(description="Of all workers together.")
-    rows: int
-    bytes: int
-
-
-class HistoryEntry(BaseModel):
-    """What one build did."""
-
-    model_config = MODEL
-
-    started: str = Field(description="ISO 8601, UTC.")
-    seconds: float
-    eegstore: str = Field(description="Version that ran.")
-    libraries: dict[str, str]
-    folder: str = Field(description="Where the recipe's relative paths started from.")
-    executor: str
-    n_workers: int
-    computed: list[str]
-    reused: list[str]
-    dropped: list[str]
-    counts: dict[str, int]
-    skipped: list[str] = Field(description="Events that allow_skips left out, a line each.")
-    stages: list[StageEntry]
-
-
-class StoreAttributes(BaseModel):
-    """All that the root document records, under the attribute ``eegstore``."""
-
-    model_config = MODEL
-
-    format: int = Field(description="Version of the store's format.")
-    version: str = Field(description="Version of eegstore that wrote it.")
-    name: str
-    notice: str = Field(description="A sentence that every output repeats; empty as a rule.")
-    recipe: dict[str, Any]
-    columns: list[ColumnEntry]
-    history: list[HistoryEntry]
-    digest: str = Field(description="SHA-256 over the columns' digests: the store's content.")
-    seal: str = Field(description="SHA-256 over every metadata document, this one included.")
-
-
-def store_digest(columns: list[ColumnEntry]) -> str:
-    """The digest of a store's content: the same for any number of workers and interruptions."""
-    return digest_json(sorted([entry.path, entry.digest] for entry in columns))
 
 
 def _codecs(layout: Layout) -> tuple[ArrayBytesCodec, list[BytesBytesCodec]]:
@@ -194,19 +114,3 @@ class Documents:
         blank = json.dumps(root, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
         seal = compute_seal(blank, self.files().__getitem__, list(self.files()))
         return blank.replace(b'"seal": ""', f'"seal": "{seal}"'.encode(), 1)
-
-
-def compute_seal(blank_root: bytes, read: Callable[[str], bytes], paths: list[str]) -> str:
-    """Digest of the root's document (its seal blanked) and of every other document."""
-    others = {path: digest_bytes(read(path)) for path in paths}
-    return digest_json([digest_bytes(blank_root), others])
-
-
-def blank_seal(root: bytes, seal: str) -> bytes:
-    """The root's document as it was before it was sealed."""
-    return root.replace(f'"seal": "{seal}"'.encode(), b'"seal": ""', 1)
-
-
-def schema() -> dict[str, Any]:
-    """JSON Schema of the root's attribute ``eegstore``."""
-    return StoreAttributes.model_json_schema()

@@ -10,8 +10,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from eegstore import registry
+from eegstore.attributes import FORMAT, ROW_DIMENSION, ColumnEntry
 from eegstore.disk import digest_json
-from eegstore.documents import FORMAT, ROW_DIMENSION, ColumnEntry
 from eegstore.errors import RecipeError
 from eegstore.recipe import nearest
 from eegstore.scan import (

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.attributes import DOCUMENT, ColumnEntry
 from eegstore.disk import put
-from eegstore.documents import DOCUMENT, ColumnEntry
 from eegstore.errors import InputError
 from eegstore.plan import (
     PlannedColumn,

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from eegstore import registry
-from eegstore.disk import digest_bytes
-from eegstore.documents import (
+from eegstore.attributes import (
     DOCUMENT,
     FORMAT,
     ColumnEntry,
@@ -24,6 +23,7 @@ from eegstore.documents import (
     blank_seal,
     compute_seal,
 )
+from eegstore.disk import digest_bytes
 from eegstore.errors import DamageError, IncompleteError, InputError
 from eegstore.recipe import parse_recipe
 from eegstore.shards import CRC_BYTES, Layout, ShardedArray

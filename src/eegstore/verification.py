@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from eegstore.attributes import DOCUMENT, ColumnEntry
 from eegstore.disk import digest_bytes, digest_file
-from eegstore.documents import DOCUMENT, ColumnEntry
 from eegstore.errors import DamageError
 from eegstore.store import (
     DIGEST_BYTES,

@@ -1,0 +1,48 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c tests/constraints.txt
+
+.PHONY: demo test lint nightly clean
+
+# The demo needs the package alone; the tests need its extras and their own tools.
+$(VENV)/installed: pyproject.toml tests/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/installed-tests: $(VENV)/installed
+	$(PIP) torch
+	$(PIP) -e '.[test]'
+	touch $@
+
+demo: $(VENV)/installed
+	rm -rf demo && mkdir demo
+	$(BIN)/eegstore build demo demo/demo.zarr
+	@echo
+	$(BIN)/eegstore info demo/demo.zarr
+	@echo
+	$(BIN)/eegstore export demo/demo.zarr demo/npy --format npy
+	@echo
+	$(BIN)/eegstore verify demo/demo.zarr --deep
+
+test: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -m 'not nightly' -n 2
+
+lint: $(VENV)/installed-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@for of in recipe store; do \
+	  EEGSTORE_PLUGINS= $(BIN)/eegstore schema $$of | diff - schemas/$$of.schema.json \
+	    || { echo "schemas/$$of.schema.json is out of date: run 'eegstore schema $$of'"; exit 1; }; \
+	done
+
+# What takes longer than the gate allows; it prints its figures.
+nightly: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -m nightly -s
+	$(BIN)/python tests/benchmarks/bench_build.py --scale 1 4
+
+clean:
+	rm -rf $(VENV) demo build dist
