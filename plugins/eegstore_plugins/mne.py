@@ -9,7 +9,6 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
@@ -17,7 +16,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore import InputError, Trials, digest_files, hookimpl
+from eegstore import InputError, Trials, digest_files, hookimpl, nearest
 
 TMIN_S: Final = -0.2
 TMAX_S: Final = 0.8
@@ -196,7 +195,7 @@ class MneRecording:
             return {name: label for label, name in enumerate(sorted(seen, key=_natural))}
         for name in self.event_id:
             if name not in seen:
-                raise InputError(f"event_id: no file has an event {name!r}; {_near(name, seen)}")
+                raise InputError(f"event_id: no file has an event {name!r}; {nearest(name, seen)}")
         return self.event_id
 
     def _signal(self, number: int) -> NDArray[np.float32]:
@@ -285,7 +284,7 @@ class MneRecording:
         rows = [row for row, name in enumerate(names) if name in self.event_id]
         if not rows:
             asked = next(iter(self.event_id))
-            raise InputError(f"{path}: has no event {asked!r}; {_near(asked, set(names))}")
+            raise InputError(f"{path}: has no event {asked!r}; {nearest(asked, set(names))}")
         return rows
 
     def _clean(self, mne: Any, path: Path, recording: Any) -> None:
@@ -376,11 +375,6 @@ def _listed(names: Iterable[str]) -> str:
     ordered = [repr(name) for name in sorted(set(names), key=_natural)]
     shown = ordered if len(ordered) <= MAX_LISTED else [*ordered[:MAX_LISTED], "…"]
     return ", ".join(shown) or "none"
-
-
-def _near(name: str, known: set[str]) -> str:
-    near = [f"did you mean {one!r}?" for one in get_close_matches(name, sorted(known), n=1)]
-    return near[0] if near else f"there are {_listed(known)}"
 
 
 def _natural(name: str) -> list[str | int]:

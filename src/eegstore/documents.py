@@ -56,10 +56,10 @@ class Documents:
         self, path: str, layout: Layout, dims: tuple[str, ...], attributes: Mapping[str, Any]
     ) -> None:
         """A sharded array; its shards are written by tasks."""
-        serializer, compressors = _codecs(layout)
         with warnings.catch_warnings():
             # pcodec has no Zarr v3 specification yet; the profile's documentation says so.
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            serializer, compressors = _codecs(layout)
             zarr.create_array(
                 self._memory,
                 name=path,

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
+import os
 import re
 import traceback
 import typing
@@ -126,12 +127,24 @@ def _refuse_taken_names(found: list[Plugin]) -> list[Plugin]:
     return checked
 
 
+def _wanted(entry_point: importlib.metadata.EntryPoint) -> bool:
+    """Whether the variable ``EEGSTORE_PLUGINS`` lets it in; built-ins always are."""
+    chosen = os.environ.get("EEGSTORE_PLUGINS")
+    built_in = entry_point.dist is not None and entry_point.dist.name == BUILT_IN
+    return chosen is None or built_in or entry_point.name in chosen.split(",")
+
+
 @functools.cache
 def plugins() -> tuple[Plugin, ...]:
-    """Every plugin of every installed distribution, the broken ones included."""
+    """Every plugin of every installed distribution, the broken ones included.
+
+    Where the environment variable ``EEGSTORE_PLUGINS`` is set, third parties' entry points are
+    loaded only if it names them (separated by commas).
+    """
     found: list[Plugin] = []
     for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT)):
-        found += _load(entry_point)
+        if _wanted(entry_point):
+            found += _load(entry_point)
     order = list(HOOK_OF_KIND)
     checked = _refuse_taken_names(found)
     return tuple(

@@ -1,0 +1,461 @@
+"""A build from a recipe to a committed store, and what it does the second time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import eegstore
+from eegstore import Block, ColumnSpec, InputError, PluginError, RecipeError, prepare, registry
+from eegstore_plugins.hog import Hog
+from eegstore_plugins.spectral import Spectral
+from eegstore_plugins.synthetic import Synthetic
+from samples import DIGITS, EEG, data_files, modified, recipe, write_npy
+from tiny_clip import write_tiny_clip
+
+EEG_OPTIONS = {key: value for key, value in EEG.items() if key != "plugin"}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Largest absolute value of each channel."""
+
+    name: ClassVar[str] = "peak"
+    version: ClassVar[str] = "1"
+    table: ClassVar[str] = "trials"
+    reads: ClassVar[tuple[str, ...]] = ("eeg",)
+    scale: float = field(default=1.0, metadata={"description": "Factor."})
+
+    def describe(self, inputs: Any) -> ColumnSpec:
+        return ColumnSpec(("channel",), inputs["eeg"].shape[:1], "float32")
+
+    def __call__(self, block: Block) -> Any:
+        return np.float32(self.scale) * abs(block["eeg"]).max(axis=-1)
+
+
+Register = Callable[..., None]
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Register:
+    """Add extractor classes to the registry, as an installed distribution would."""
+    installed = registry.plugins()
+
+    def add(*classes: type[Any]) -> None:
+        added = tuple(
+            registry.Plugin("extractor", one.name, one.version, "theirs", "1.0", "ok", one)
+            for one in classes
+        )
+        monkeypatch.setattr(registry, "plugins", lambda: installed + added)
+
+    return add
+
+
+def only(*extractors: str) -> dict[str, Any]:
+    """A recipe with these extractors and no stimuli."""
+    sections = [{"plugin": name} for name in extractors]
+    return recipe(stimuli=None, pairing=None, extract=sections)
+
+
+def test_build_stores_what_the_plugins_give(tmp_path: Path) -> None:
+    report = eegstore.build(recipe(), tmp_path / "a.zarr")
+    store = eegstore.open_store(tmp_path / "a.zarr")
+
+    source = Synthetic(**EEG_OPTIONS)
+    trials, eeg = source.scan(), source.read(0, 60)
+    np.testing.assert_array_equal(store.trials["eeg"][:], eeg)
+    np.testing.assert_array_equal(store.trials["label"][:], trials.label)
+    block = Block({"eeg": eeg}, 0, 60, sfreq=trials.sfreq, times=trials.times)
+    np.testing.assert_array_equal(store.trials["spectral"][:], Spectral()(block))
+    np.testing.assert_array_equal(store.stimuli["label"][store.trials["stimulus"][:]], trials.label)
+    images = [store.image(row) for row in range(10)]
+    np.testing.assert_array_equal(store.stimuli["hog"][:], Hog()(Block({"image": images}, 0, 10)))
+    assert store.splits == {"test": 15, "train": 45}
+    assert store.digest == report.digest
+    assert eegstore.verify(tmp_path / "a.zarr", deep=True) == []
+    assert not (tmp_path / "a.zarr.build").exists()
+
+
+def test_building_again_does_nothing_and_says_so(tmp_path: Path) -> None:
+    first = eegstore.build(recipe(), tmp_path / "a.zarr")
+    before = modified(tmp_path / "a.zarr")
+    second = eegstore.build(recipe(), tmp_path / "a.zarr")
+    assert second.up_to_date
+    assert second.digest == first.digest
+    assert modified(tmp_path / "a.zarr") == before
+
+
+def test_an_added_extractor_is_computed_alone(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    eegstore.build(recipe(), store)
+    before = modified(store)
+    longer = recipe(extract=[{"plugin": "spectral"}, {"plugin": "hog"}, {"plugin": "temporal"}])
+    report = eegstore.build(longer, store)
+    assert report.history is not None
+    assert report.history.computed == ["trials/temporal"]
+    assert sorted(report.history.reused) == ["stimuli/hog", "trials/eeg", "trials/spectral"]
+    rewritten = {path for path, when in modified(store).items() if before.get(path) != when}
+    others = {path for path in rewritten if "temporal" not in path}
+    assert others == {"zarr.json"}
+    fresh = eegstore.build(longer, tmp_path / "b.zarr")
+    assert report.digest == fresh.digest
+    assert data_files(store) == data_files(tmp_path / "b.zarr")
+
+
+def test_a_changed_option_replaces_its_column_alone(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    eegstore.build(recipe(), store)
+    before = modified(store)
+    changed = recipe(extract=[{"plugin": "spectral"}, {"plugin": "hog", "orientations": 6}])
+    report = eegstore.build(changed, store)
+    assert report.history is not None
+    assert report.history.computed == ["stimuli/hog"]
+    opened = eegstore.open_store(store)
+    images = [opened.image(row) for row in range(10)]
+    np.testing.assert_array_equal(
+        opened.stimuli["hog"][:], Hog(orientations=6)(Block({"image": images}, 0, 10))
+    )
+    rewritten = {path for path, when in modified(store).items() if before.get(path) != when}
+    assert all("hog" in path or path == "zarr.json" for path in rewritten)
+    assert eegstore.verify(store, deep=True) == []
+
+
+def test_another_seed_rewrites_the_split_alone(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    eegstore.build(recipe(), store)
+    before = modified(store)
+    split = eegstore.open_store(store).trials["split"][:]
+    changed = recipe(split={"plugin": "random", "test_size": 0.25, "seed": 1})
+    report = eegstore.build(changed, store)
+    assert report.history is not None
+    assert report.history.computed == []
+    assert (eegstore.open_store(store).trials["split"][:] != split).any()
+    rewritten = {path for path, when in modified(store).items() if before.get(path) != when}
+    assert rewritten == {"zarr.json", "trials/split/zarr.json", "trials/split/c/0"}
+
+
+def test_a_column_that_left_the_recipe_is_dropped_only_when_asked(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    eegstore.build(recipe(), store)
+    files = data_files(store)
+    shorter = recipe(extract=[{"plugin": "spectral"}])
+    with pytest.raises(InputError, match=r"would lose hog.*--overwrite"):
+        eegstore.build(shorter, store)
+    assert data_files(store) == files
+    report = eegstore.build(shorter, store, overwrite=True)
+    assert report.history is not None
+    assert report.history.dropped == ["stimuli/hog"]
+    assert "hog" not in eegstore.open_store(store).stimuli
+    assert not list(store.rglob("*hog*"))
+    assert eegstore.verify(store, deep=True) == []
+
+
+def test_other_trials_replace_a_store_only_when_asked(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    eegstore.build(recipe(), store)
+    files = data_files(store)
+    other = recipe(source=EEG | {"seed": 4})
+    with pytest.raises(InputError, match=r"other input.*--overwrite"):
+        eegstore.build(other, store)
+    assert data_files(store) == files
+    eegstore.build(other, store, overwrite=True)
+    source = Synthetic(**EEG_OPTIONS | {"seed": 4})
+    np.testing.assert_array_equal(eegstore.open_store(store).trials["eeg"][:], source.read(0, 60))
+    assert eegstore.verify(store, deep=True) == []
+
+
+def _npy_recipe(folder: Path) -> dict[str, Any]:
+    source = {"plugin": "npy", "path": str(folder), "sfreq": 128}
+    return only("spectral") | {"source": source, "split": {"plugin": "source"}}
+
+
+def test_input_changed_in_place_is_never_served_stale(tmp_path: Path) -> None:
+    eeg = np.random.default_rng(0).standard_normal((20, 2, 128)).astype(np.float32)
+    folder = write_npy(tmp_path / "in", train_data=eeg, train_labels=np.zeros(20, dtype=int))
+    eegstore.build(_npy_recipe(folder), tmp_path / "a.zarr")
+    eeg[7, 1, 5] += 1  # the same size, and the same names
+    write_npy(folder, train_data=eeg)
+    with pytest.raises(InputError, match="other input"):
+        eegstore.build(_npy_recipe(folder), tmp_path / "a.zarr")
+    eegstore.build(_npy_recipe(folder), tmp_path / "a.zarr", overwrite=True)
+    np.testing.assert_array_equal(eegstore.open_store(tmp_path / "a.zarr").trials["eeg"][:], eeg)
+
+
+def test_moved_input_keeps_its_columns(tmp_path: Path) -> None:
+    eeg = np.random.default_rng(0).standard_normal((20, 2, 128)).astype(np.float32)
+    folder = write_npy(tmp_path / "in", train_data=eeg, train_labels=np.zeros(20, dtype=int))
+    first = eegstore.build(_npy_recipe(folder), tmp_path / "a.zarr")
+    folder.rename(tmp_path / "moved")
+    second = eegstore.build(_npy_recipe(tmp_path / "moved"), tmp_path / "a.zarr")
+    assert second.history is not None
+    assert second.history.computed == []
+    assert second.digest == first.digest
+
+
+@pytest.mark.parametrize("there", ["file", "folder"])
+def test_whatever_else_is_at_the_output_is_left_alone(tmp_path: Path, there: str) -> None:
+    out = tmp_path / "precious"
+    kept = out if there == "file" else out / "thesis.txt"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("three years")
+    with pytest.raises(InputError, match="not an eegstore store; nothing was touched"):
+        eegstore.build(recipe(), out, overwrite=True)
+    assert kept.read_text() == "three years"
+
+
+def test_trials_with_nan_reject_the_build_by_number(tmp_path: Path) -> None:
+    eeg = np.ones((20, 2, 128), dtype=np.float32)
+    eeg[3, 0, 0] = np.nan
+    eeg[11, 1, 127] = np.inf
+    folder = write_npy(tmp_path / "in", train_data=eeg, train_labels=np.zeros(20, dtype=int))
+    with pytest.raises(InputError, match=r"NaN or Inf in trials 3, 11 .*allow_skips = true"):
+        eegstore.build(_npy_recipe(folder), tmp_path / "a.zarr")
+    with pytest.raises(eegstore.IncompleteError):
+        eegstore.open_store(tmp_path / "a.zarr")
+
+
+def test_skipped_trials_stay_as_invalid_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    eeg = rng.standard_normal((20, 2, 128)).astype(np.float32)
+    eeg[3, 0, 0] = np.nan
+    labels = np.arange(20) % 10
+    folder = write_npy(tmp_path / "in", train_data=eeg, train_labels=labels)
+    source = {"plugin": "npy", "path": str(folder), "sfreq": 128, "allow_skips": True}
+    report = eegstore.build(recipe(source=source), tmp_path / "a.zarr")
+    assert report.history is not None
+    assert report.history.counts["invalid"] == 1
+    trials = eegstore.open_store(tmp_path / "a.zarr").trials
+    others = np.arange(20) != 3
+    np.testing.assert_array_equal(trials["valid"][:], others)
+    assert trials["stimulus"][3] == -1
+    assert np.isnan(trials["score"][3])
+    assert trials["split"][3] == "skipped"
+    assert np.isnan(trials["spectral"][3]).all()
+    assert np.isfinite(trials["spectral"][others]).all()
+    np.testing.assert_array_equal(trials["eeg"][:], eeg)
+    strict = recipe(source=source | {"allow_skips": False})
+    with pytest.raises(InputError, match="trials 3"):
+        eegstore.build(strict, tmp_path / "a.zarr")
+
+
+def test_columns_are_computed_after_those_that_they_read(
+    tmp_path: Path, register: Register
+) -> None:
+    @dataclass(frozen=True)
+    class Doubled(Peak):
+        name: ClassVar[str] = "doubled"
+        reads: ClassVar[tuple[str, ...]] = ("peak",)
+
+        def describe(self, inputs: Any) -> ColumnSpec:
+            return inputs["peak"]
+
+        def __call__(self, block: Block) -> Any:
+            return 2 * block["peak"]
+
+    register(Peak, Doubled)
+    eegstore.build(only("doubled", "peak"), tmp_path / "a.zarr")
+    trials = eegstore.open_store(tmp_path / "a.zarr").trials
+    expected = abs(trials["eeg"][:]).max(axis=-1)
+    np.testing.assert_array_equal(trials["peak"][:], expected)
+    np.testing.assert_array_equal(trials["doubled"][:], 2 * expected)
+    # The same from a committed column.
+    eegstore.build(only("peak"), tmp_path / "b.zarr")
+    report = eegstore.build(only("doubled", "peak"), tmp_path / "b.zarr")
+    assert report.history is not None
+    assert report.history.computed == ["trials/doubled"]
+    trials = eegstore.open_store(tmp_path / "b.zarr").trials
+    np.testing.assert_array_equal(trials["doubled"][:], 2 * expected)
+
+
+def test_columns_that_read_each_other_are_named(tmp_path: Path, register: Register) -> None:
+    @dataclass(frozen=True)
+    class Chicken(Peak):
+        name: ClassVar[str] = "chicken"
+        reads: ClassVar[tuple[str, ...]] = ("egg",)
+
+    @dataclass(frozen=True)
+    class Egg(Peak):
+        name: ClassVar[str] = "egg"
+        reads: ClassVar[tuple[str, ...]] = ("chicken",)
+
+    register(Chicken, Egg)
+    with pytest.raises(RecipeError, match="cycle: chicken, egg"):
+        eegstore.build(only("chicken", "egg"), tmp_path / "a.zarr")
+    with pytest.raises(RecipeError, match=r"reads trials/egg, which is not there"):
+        eegstore.build(only("chicken"), tmp_path / "b.zarr")
+
+
+@pytest.mark.parametrize(
+    ("result", "complaint"),
+    [
+        (lambda eeg: np.zeros((len(eeg), 3), np.float32), r"\(\d+, 3\).*described as float32"),
+        (lambda eeg: np.zeros(eeg.shape[:2]), "float64"),
+        (lambda eeg: np.zeros((1, eeg.shape[1]), np.float32), r"\(1, 4\)"),
+        (lambda eeg: np.full(eeg.shape[:2], np.nan, np.float32), "NaN or Inf for row 0"),
+        (lambda eeg: 1 / 0, "ZeroDivisionError"),
+        (lambda eeg: eeg.__setitem__(0, 0), "read-only"),
+        (lambda eeg: None, "NoneType"),
+    ],
+)
+def test_an_extractor_that_breaks_its_promise_is_named(
+    tmp_path: Path, register: Register, result: Callable[[Any], Any], complaint: str
+) -> None:
+    @dataclass(frozen=True)
+    class Broken(Peak):
+        name: ClassVar[str] = "broken"
+
+        def __call__(self, block: Block) -> Any:
+            return result(block["eeg"])
+
+    register(Broken)
+    with pytest.raises(PluginError, match=f"(?s)'broken'.*{complaint}"):
+        eegstore.build(only("broken"), tmp_path / "a.zarr")
+    assert "Traceback" in (tmp_path / "a.zarr.build" / "log.txt").read_text()
+
+
+def test_images_of_one_content_are_computed_once(tmp_path: Path, register: Register) -> None:
+    seen: list[int] = []
+
+    @dataclass(frozen=True)
+    class Mean(Peak):
+        name: ClassVar[str] = "brightness"
+        table: ClassVar[str] = "stimuli"
+        reads: ClassVar[tuple[str, ...]] = ("image",)
+
+        def describe(self, inputs: Any) -> ColumnSpec:
+            return ColumnSpec((), (), "float32")
+
+        def __call__(self, block: Block) -> Any:
+            seen.extend(image[0, 0, 0] for image in block["image"])
+            return np.array([image.mean() for image in block["image"]], dtype=np.float32)
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    levels = [10, 200, 10, 90, 200, 10]
+    for number, level in enumerate(levels):
+        Image.new("RGB", (8, 8), (level, level, level)).save(folder / f"{number}.png")
+    register(Mean)
+    images = {"plugin": "image-folder", "path": str(folder)}
+    made = recipe(source=EEG | {"n_classes": 6}, stimuli=images, extract=[{"plugin": "brightness"}])
+    eegstore.build(made, tmp_path / "a.zarr")
+    assert seen == [10, 200, 90]
+    column = eegstore.open_store(tmp_path / "a.zarr").stimuli["brightness"]
+    np.testing.assert_array_equal(column[:], np.array(levels, dtype=np.float32))
+
+
+@pytest.mark.parametrize("codec", ["raw", "fast", "small", "archive"])
+def test_every_codec_profile_keeps_the_values(tmp_path: Path, codec: str) -> None:
+    eegstore.build(recipe(store={"codec": codec}), tmp_path / "a.zarr")
+    store = eegstore.open_store(tmp_path / "a.zarr")
+    source = Synthetic(**EEG_OPTIONS)
+    rows = np.array([59, 0, 17, 17, 3])
+    np.testing.assert_array_equal(store.trials["eeg"][rows], source.read(0, 60)[rows])
+    assert eegstore.verify(tmp_path / "a.zarr", deep=True) == []
+
+
+def test_random_access_stores_one_trial_an_inner_chunk(tmp_path: Path) -> None:
+    eegstore.build(recipe(store={"codec": "fast", "random": True}), tmp_path / "a.zarr")
+    store = eegstore.open_store(tmp_path / "a.zarr")
+    assert store.trials["eeg"].values.layout.chunk_rows == 1
+    np.testing.assert_array_equal(store.trials["eeg"][41], Synthetic(**EEG_OPTIONS).read(41, 42)[0])
+
+
+def test_executors_and_numbers_of_workers_give_the_same_bytes(tmp_path: Path) -> None:
+    model = str(write_tiny_clip(tmp_path / "clip"))
+    many = recipe(
+        source=EEG | {"n_trials": 700, "n_channels": 64, "n_times": 1024},
+        stimuli=DIGITS | {"per_label": 100, "size": 16},
+        pairing={"plugin": "label", "choose": "cycle"},
+        extract=[
+            {"plugin": "temporal"},
+            {"plugin": "clip-image", "model": model},
+            {"plugin": "clip-text", "model": model},
+        ],
+    )
+    runs = {"serial": ("serial", 1), "one": ("processes", 1), "two": ("processes", 2)}
+    reports = {
+        name: eegstore.build(many, tmp_path / f"{name}.zarr", executor=executor, n_workers=workers)
+        for name, (executor, workers) in runs.items()
+    }
+    assert len({report.digest for report in reports.values()}) == 1
+    files = {name: data_files(tmp_path / f"{name}.zarr") for name in runs}
+    assert files["serial"] == files["one"] == files["two"]
+    # Several tasks a table, or the comparison would say little.
+    assert {"trials/eeg/c/2/0/0", "stimuli/clip_image/c/1/0"} <= set(files["serial"])
+
+
+def test_another_caption_recomputes_the_text_embedding_alone(tmp_path: Path) -> None:
+    model = str(write_tiny_clip(tmp_path / "clip"))
+    extract = [{"plugin": f"clip-{side}", "model": model} for side in ("image", "text")]
+    eegstore.build(recipe(extract=extract), tmp_path / "a.zarr")
+    before = eegstore.open_store(tmp_path / "a.zarr").stimuli["clip_text"][:]
+    other = recipe(stimuli=DIGITS | {"caption": "a dig {concept}"}, extract=extract)
+    report = eegstore.build(other, tmp_path / "a.zarr")
+    assert report.history is not None
+    assert report.history.computed == ["stimuli/clip_text"]
+    after = eegstore.open_store(tmp_path / "a.zarr").stimuli["clip_text"][:]
+    assert not np.allclose(before, after)
+
+
+def test_other_weights_in_the_same_folder_recompute_the_embedding(tmp_path: Path) -> None:
+    model = str(write_tiny_clip(tmp_path / "clip", seed=0))
+    made = recipe(extract=[{"plugin": "clip-image", "model": model}])
+    eegstore.build(made, tmp_path / "a.zarr")
+    before = eegstore.open_store(tmp_path / "a.zarr").stimuli["clip_image"][:]
+    write_tiny_clip(tmp_path / "clip", seed=1)
+    eegstore.build(made, tmp_path / "a.zarr")
+    after = eegstore.open_store(tmp_path / "a.zarr").stimuli["clip_image"][:]
+    assert not np.allclose(before, after)
+
+
+def test_a_script_without_a_guard_builds_in_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import eegstore\n"
+        f"made = {recipe()!r}\n"
+        "print('once')\n"
+        "print(eegstore.build(made, 'a.zarr', executor='processes', n_workers=2).digest)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    digest = eegstore.build(recipe(), tmp_path / "b.zarr").digest
+    assert done.stdout.split() == ["once", digest]
+
+
+def test_a_build_that_cannot_fit_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = (10**12, 10**12, 1000)
+    monkeypatch.setattr(
+        prepare.shutil, "disk_usage", lambda path: type("Usage", (), {"free": usage[2]})
+    )
+    with pytest.raises(InputError, match=r"GB free, the build writes .* make room"):
+        eegstore.build(recipe(), tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_two_columns_of_one_name_need_another_name(tmp_path: Path) -> None:
+    twice = [{"plugin": "spectral"}, {"plugin": "spectral", "window": "boxcar"}]
+    with pytest.raises(RecipeError, match=r"has a column 'spectral' already.*as ="):
+        eegstore.build(recipe(extract=twice), tmp_path / "a.zarr")
+    twice[1]["as"] = "spectral_boxcar"
+    eegstore.build(recipe(extract=twice), tmp_path / "b.zarr")
+    trials = eegstore.open_store(tmp_path / "b.zarr").trials
+    assert not np.allclose(trials["spectral"][:], trials["spectral_boxcar"][:])
+
+
+def test_without_stimuli_nothing_is_paired_and_all_is_train(tmp_path: Path) -> None:
+    eegstore.build({"source": EEG}, tmp_path / "a.zarr")
+    store = eegstore.open_store(tmp_path / "a.zarr")
+    assert (store.trials["stimulus"][:] == -1).all()
+    assert store.splits == {"train": 60}
+    assert store.stimuli.n_rows == 0
