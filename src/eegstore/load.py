@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from eegstore.errors import InputError
 from eegstore.recipe import nearest
 from eegstore.split import SKIPPED
-from eegstore.store import Store, StoredColumn
+from eegstore.store import Store, StoredColumn, row_numbers
 
 
 class TrialLoader:
@@ -61,7 +61,7 @@ class TrialLoader:
         -------
         Name to array, first axis (trial,) in the order asked for.
         """
-        trials = self.rows[np.asarray(numbers, dtype=np.int64)]
+        trials = self.rows[row_numbers("the loader's trials", numbers, len(self))]
         return {
             name: column[self._stimulus[trials] if joined else trials]
             for name, (column, joined) in self._columns.items()
@@ -83,7 +83,7 @@ def _rows(store: Store, split: str | None, rows: ArrayLike | None) -> NDArray[np
     """The trials to read, in trial order or as given."""
     names = store.trials["split"][:]
     if rows is not None:
-        chosen: NDArray[np.int64] = np.arange(len(names))[np.asarray(rows)]
+        chosen = row_numbers("trials", rows, len(names))
         return np.asarray(chosen[names[chosen] != SKIPPED])
     if split is None:
         return np.flatnonzero(names != SKIPPED)

@@ -9,6 +9,7 @@ zarr-python spends most of its time between tasks and threads, one hop a chunk.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import mmap
 import os
@@ -224,14 +225,21 @@ class ShardedArray:
         Where its rows lie.
     shard_sizes
         Bytes of each shard, as they were written; None while a build has not committed them.
+    key
+        Key of the committed column; reading raises once another is in its place.
     """
 
     def __init__(
-        self, folder: Path, layout: Layout, shard_sizes: NDArray[np.int64] | None = None
+        self,
+        folder: Path,
+        layout: Layout,
+        shard_sizes: NDArray[np.int64] | None = None,
+        key: str | None = None,
     ) -> None:
         self.folder = folder
         self.layout = layout
         self._sizes = shard_sizes
+        self._key = key
         self._forget()
 
     def _forget(self) -> None:
@@ -241,7 +249,8 @@ class ShardedArray:
         self._decoded: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "layout": self.layout, "_sizes": self._sizes}
+        kept = ("folder", "layout", "_sizes", "_key")
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -307,11 +316,16 @@ class ShardedArray:
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if self._sizes is not None and size != self._sizes[shard]:
-                    raise self._damage(shard, f"has {size} bytes, expected {self._sizes[shard]}")
+                least = max(size, self.layout.index_bytes)
+                expected = least if self._sizes is None else int(self._sizes[shard])
+                if size != expected:
+                    raise self._damage(shard, f"has {size} bytes, expected {expected}")
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise self._damage(shard, "is missing") from None
+        # A new column's document is written after its shards: this was mapped before them.
+        if self._key is not None and self._key != self._key_on_disk():
+            raise DamageError(f"{self.folder}: was replaced by a later build; open the store again")
         index = mapped[-self.layout.index_bytes : -CRC_BYTES]
         if crc32c(index).to_bytes(CRC_BYTES, "little") != mapped[-CRC_BYTES:]:
             raise self._damage(shard, "the index fails its crc32c")
@@ -321,6 +335,14 @@ class ShardedArray:
         if (used == ABSENT).any() or (used.sum(axis=1) > size).any():
             raise self._damage(shard, "the index names chunks that are not there")
         return mapped, entries
+
+    def _key_on_disk(self) -> str | None:
+        """The key that the array's document records now."""
+        try:
+            document = json.loads((self.folder / "zarr.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return str(document["attributes"]["eegstore"]["key"])
 
     def _damage(self, shard: int, problem: str) -> DamageError:
         name = self.folder.name + "/" + self.layout.shard_name(shard)

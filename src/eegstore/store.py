@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from crc32c import crc32c
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from eegstore import registry
@@ -51,7 +51,7 @@ def read_document(store: Path, path: str) -> bytes:
     """A file of a store, or a DamageError that names it."""
     try:
         return (store / path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise DamageError(f"{store}: {path} is missing; build again to mend it") from None
 
 
@@ -70,8 +70,10 @@ def layout_of(document: Mapping[str, Any]) -> Layout:
     )
 
 
-def read_narrow(store: Path, path: str, document: Mapping[str, Any]) -> NDArray[Any]:
-    """The values of an array of one chunk; its crc32c is checked.
+def read_narrow(
+    store: Path, path: str, document: Mapping[str, Any], digest: str | None = None
+) -> NDArray[Any]:
+    """The values of an array of one chunk; its crc32c and, where given, its digest are checked.
 
     Strings follow the ``vlen-utf8`` codec: a count, then each string's length and bytes.
     """
@@ -81,6 +83,8 @@ def read_narrow(store: Path, path: str, document: Mapping[str, Any]) -> NDArray[
     data = content[:-CRC_BYTES]
     if crc32c(data).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
         raise DamageError(f"{store}: {chunk} fails its crc32c; build again to mend it")
+    if digest is not None and digest_bytes(content) != digest:
+        raise DamageError(f"{store}: {chunk} is not what was committed; open the store again")
     if document["data_type"] == "string":
         from numcodecs.vlen import VLenUTF8
 
@@ -88,6 +92,24 @@ def read_narrow(store: Path, path: str, document: Mapping[str, Any]) -> NDArray[
     else:
         values = np.frombuffer(data, dtype=np.dtype(document["data_type"]).newbyteorder("<"))
     return values.reshape(shape)
+
+
+def row_numbers(where: str, rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
+    """int64, (row,): the rows that a list of numbers, none of them negative, or a mask names."""
+    rows = np.asarray(rows)
+    if rows.dtype.kind == "b":
+        if rows.shape != (n_rows,):
+            raise IndexError(f"{where}: a mask of {rows.shape} for {n_rows} rows")
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
+        raise IndexError(f"{where}: rows must be integers, a slice or a mask")
+    outside = rows[(rows < 0) | (rows >= n_rows)]
+    if len(outside):
+        raise IndexError(
+            f"{where}: row {outside[0]} of {n_rows}; rows count from 0, "
+            "and an unpaired trial (stimulus -1) has none"
+        )
+    return rows.astype(np.int64)
 
 
 class StoredColumn:
@@ -127,9 +149,10 @@ class StoredColumn:
     def values(self) -> ShardedArray | NDArray[Any]:
         """Where the rows are read from."""
         if self.entry.kind != "wide":
-            return read_narrow(self._store.path, self.entry.path, self._document)
+            return read_narrow(self._store.path, self.entry.path, self._document, self.entry.digest)
         sizes = self._store.shard_records(self.entry)[:, DIGEST_BYTES:].copy().view("<i8")[:, 0]
-        return ShardedArray(self._store.path / self.entry.path, layout_of(self._document), sizes)
+        folder = self._store.path / self.entry.path
+        return ShardedArray(folder, layout_of(self._document), sizes, self.entry.key)
 
     def __len__(self) -> int:
         return self.entry.shape[0]
@@ -140,29 +163,16 @@ class StoredColumn:
             if step == 1 and isinstance(self.values, ShardedArray):
                 return self.values.read(start, max(start, stop))
             rows = np.arange(start, stop, step)
+        if isinstance(rows, tuple):
+            raise IndexError(f"{self.entry.path}: takes one index, of rows; index what it returns")
         scalar = np.ndim(rows) == 0
-        numbers = self._row_numbers(np.atleast_1d(np.asarray(rows)))
+        numbers = row_numbers(self.entry.path, np.atleast_1d(rows), len(self))
         found = (
             self.values.take(numbers)
             if isinstance(self.values, ShardedArray)
             else self.values[numbers]
         )
         return found[0] if scalar else found
-
-    def _row_numbers(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        if rows.dtype.kind == "b":
-            if rows.shape != (len(self),):
-                raise IndexError(f"{self.entry.path}: a mask of {rows.shape} for {len(self)} rows")
-            return np.flatnonzero(rows)
-        if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
-            raise IndexError(f"{self.entry.path}: rows must be integers, a slice or a mask")
-        outside = rows[(rows < 0) | (rows >= len(self))]
-        if len(outside):
-            raise IndexError(
-                f"{self.entry.path}: row {outside[0]} of {len(self)}; rows count from 0, "
-                "and an unpaired trial (stimulus -1) has none"
-            )
-        return rows.astype(np.int64)
 
 
 class TableView(Mapping[str, StoredColumn]):
@@ -198,7 +208,7 @@ class TableView(Mapping[str, StoredColumn]):
         """Coordinate values by axis name."""
         return {
             entry.name: read_narrow(
-                self._store.path, entry.path, self._store.document(entry.path)
+                self._store.path, entry.path, self._store.document(entry.path), entry.digest
             ).tolist()
             for entry in self._store.attributes.columns
             if entry.table == self._table and entry.kind == "coordinate"
@@ -322,7 +332,9 @@ def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
     try:
         attributes = json.loads(root)["attributes"]["eegstore"]
         written = attributes["format"]
-    except (ValueError, KeyError, TypeError):
+    except ValueError as error:
+        raise DamageError(f"{path}: {DOCUMENT} is not whole ({error})") from None
+    except (KeyError, TypeError):
         raise InputError(f"{path}: not an eegstore store (its zarr.json is not ours)") from None
     if not isinstance(written, int) or written > FORMAT:
         raise InputError(
@@ -351,7 +363,7 @@ def read_root(path: Path) -> bytes:
     root = (path / DOCUMENT).read_bytes()
     attributes = _parse_root(path, root)
     seal = str(attributes.get("seal"))
-    documents = json.loads(root).get("consolidated_metadata", {}).get("metadata", {})
+    documents = (json.loads(root).get("consolidated_metadata") or {}).get("metadata", {})
     paths = [f"{name}/{DOCUMENT}" for name in documents]
     if compute_seal(blank_seal(root, seal), lambda one: read_document(path, one), paths) != seal:
         raise DamageError(

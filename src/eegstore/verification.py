@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegstore.attributes import DOCUMENT, ColumnEntry
-from eegstore.disk import digest_bytes, digest_file
+from eegstore.disk import digest_file
 from eegstore.errors import DamageError
 from eegstore.store import (
     DIGEST_BYTES,
     Store,
     layout_of,
     open_store,
-    read_document,
     records_path,
 )
 
@@ -56,11 +55,8 @@ def verify(
     found: list[Damage] = []
     entries = store.attributes.columns
     for number, entry in enumerate(entries, 1):
-        check = _check_wide if entry.kind == "wide" else _check_narrow
-        try:
-            found += check(store, entry, deep)
-        except DamageError as error:
-            found.append(Damage(entry.path, str(error)))
+        wide = entry.kind == "wide"
+        found += _check_wide(store, entry, deep) if wide else _check_narrow(store, entry)
         if listener:
             listener(number, len(entries))
     return found + list(_strangers(store))
@@ -70,16 +66,22 @@ def _narrow_chunk(path: str, n_dims: int) -> str:
     return "/".join([path, "c", *["0"] * n_dims])
 
 
-def _check_narrow(store: Store, entry: ColumnEntry, deep: bool) -> Iterator[Damage]:
+def _check_narrow(store: Store, entry: ColumnEntry) -> Iterator[Damage]:
     chunk = _narrow_chunk(entry.path, len(entry.shape))
-    content = read_document(store.path, chunk)
-    if digest_bytes(content) != entry.digest:
+    if not (store.path / chunk).is_file():
+        yield Damage(chunk, "is missing")
+    elif digest_file(store.path / chunk) != entry.digest:
         yield Damage(chunk, "is not what was committed (its digest differs)")
 
 
 def _check_wide(store: Store, entry: ColumnEntry, deep: bool) -> Iterator[Damage]:
     layout = layout_of(store.document(entry.path))
-    for shard, record in enumerate(store.shard_records(entry)):
+    try:
+        records = store.shard_records(entry)
+    except DamageError as error:
+        yield Damage(_narrow_chunk(records_path(entry.table, entry.name), 2), str(error))
+        return
+    for shard, record in enumerate(records):
         name = f"{entry.path}/{layout.shard_name(shard)}"
         file = store.path / name
         size = int.from_bytes(record[DIGEST_BYTES:].tobytes(), "little")
