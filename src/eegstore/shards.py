@@ -9,6 +9,7 @@ zarr-python spends most of its time between tasks and threads, one hop a chunk.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import mmap
@@ -267,7 +268,7 @@ class ShardedArray:
         chunks, within = np.divmod(rows, self.layout.chunk_rows)
         order = np.argsort(chunks, kind="stable")
         starts = np.flatnonzero(np.diff(chunks[order], prepend=-1))
-        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+        for start, stop in itertools.pairwise([*starts, len(rows)]):
             where = order[start:stop]
             out[where] = self._chunk(int(chunks[where[0]]))[within[where]]
         return out
