@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import GenerateJsonSchema
 
 from eegstore.disk import digest_bytes, digest_json
 from eegstore.tables import Table
@@ -102,4 +103,4 @@ def blank_seal(root: bytes, seal: str) -> bytes:
 
 def schema() -> dict[str, Any]:
     """JSON Schema of the root's attribute ``eegstore``."""
-    return StoreAttributes.model_json_schema()
+    return {"$schema": GenerateJsonSchema.schema_dialect, **StoreAttributes.model_json_schema()}

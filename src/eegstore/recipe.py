@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +17,19 @@ from eegstore.errors import RecipeError
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 SECTION = ConfigDict(extra="allow", strict=True, frozen=True)
 MAX_RECIPE_BYTES = 1 << 20
+MAX_LEVELS: Final = 32
+# tomllib takes hours and gigabytes for a key of some 100,000 parts.
+TOO_MANY_PARTS = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){{{MAX_LEVELS}}}""")
+TOML_WORDS: Final = {
+    "model_type": "a table of keys",
+    "dict_type": "a table of keys",
+    "tuple_type": "a list",
+    "path_type": "a path",
+    "string_pattern_mismatch": "a string that matches {pattern}",
+    "string_too_short": "a length of at least {min_length}",
+    "too_short": "a length of at least {min_length}",
+    "too_long": "a length of at most {max_length}",
+}
 
 
 class Section(BaseModel):
@@ -98,25 +112,54 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names)}" if names else "there is none"
 
 
-def explain(error: ValidationError, known: Mapping[tuple[str, ...], Iterable[str]]) -> str:
+def _place(problem: Mapping[str, Any], given: Any) -> tuple[str, ...]:
+    """The keys to a problem, without the names that pydantic gives to the branches of a union."""
+    keys = []
+    for part in problem["loc"]:
+        inside = range(len(given)) if isinstance(given, list | tuple) else given
+        if isinstance(inside, Mapping | range) and part in inside:
+            keys.append(str(part))
+            given = given[part]
+    return (*keys, str(problem["loc"][-1])) if problem["type"] == "missing" else tuple(keys)
+
+
+def _expected(problem: Mapping[str, Any], key: str) -> str:
+    """What a value should have been, in the words of TOML."""
+    kind = problem["type"]
+    if kind == "tuple_type" and isinstance(problem["input"], Mapping):
+        return f"a list of tables: [[{key}]]"
+    if kind in TOML_WORDS:
+        return TOML_WORDS[kind].format(**problem.get("ctx", {}))
+    message: str = problem["msg"]
+    return message.removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def explain(
+    error: ValidationError,
+    given: Mapping[str, Any],
+    known: Mapping[tuple[str, ...], Iterable[str]],
+) -> str:
     """The first problem of a validation, in one line.
 
     Parameters
     ----------
     error
         What pydantic found.
+    given
+        What was validated.
     known
         The known keys under each location.
     """
-    problem = error.errors(include_url=False)[0]
-    path = tuple(str(part) for part in problem["loc"])
-    key = ".".join(path)
+    problems = [(_place(one, given), one) for one in error.errors(include_url=False)]
+    place, problem = problems[0]
+    key = ".".join(part if part.isprintable() else repr(part) for part in place)
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(path[-1], known.get(path[:-1], ()))}"
+        return f"{key}: unknown key; {nearest(place[-1], known.get(place[:-1], ()))}"
     if problem["type"] == "missing":
         return f"{key}: missing, and it has no default"
-    message = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{key}: got {problem['input']!r:.60}, expected {message}"
+    # Each branch of a union has a problem of its own with the one value.
+    expected = dict.fromkeys(_expected(one, key) for at, one in problems if at == place)
+    return f"{key}: got {problem['input']!r:.60}, expected {' or '.join(expected)}"
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -129,12 +172,23 @@ def shipped_recipes() -> dict[str, str]:
     }
 
 
+def _parse_toml(text: str) -> dict[str, Any]:
+    """A TOML document; whatever is wrong with it is a ValueError of one line."""
+    if TOO_MANY_PARTS.search(text):
+        raise ValueError("nested too deeply")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def parse_value(text: str) -> Any:
     """A value of ``--set`` or of an exporter's flag: TOML where it is TOML, else a string."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        document = _parse_toml(f"value = {text}")
+    except ValueError:
         return text
+    return document["value"] if len(document) == 1 else text
 
 
 def _assign(document: dict[str, Any], assignment: str) -> None:
@@ -145,7 +199,7 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
         raise RecipeError(f"--set {assignment}: expected KEY=VALUE, such as split.seed=1")
     target: Any = document
     for key in keys[:-1]:
-        if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+        if isinstance(target, list) and key.isdecimal() and int(key) < len(target):
             target = target[int(key)]
         elif isinstance(target, dict):
             target = target.setdefault(key, {})
@@ -160,21 +214,24 @@ def _read_text(recipe: str | Path) -> tuple[str, Path, str]:
     """The text, the folder of relative paths and the display name of a recipe."""
     path = Path(recipe)
     shipped = shipped_recipes()
-    if not path.exists() and str(recipe) in shipped:
+    if str(recipe) in shipped and not path.exists():
         return shipped[str(recipe)], Path.cwd(), str(recipe)
-    if path.is_dir():
-        raise RecipeError(f"{path}: a folder, expected a recipe file (TOML)")
-    if not path.is_file():
-        raise RecipeError(
-            f"{path}: no such recipe file, and no shipped recipe of that name "
-            f"({', '.join(shipped)})"
-        )
-    if path.stat().st_size > MAX_RECIPE_BYTES:
-        raise RecipeError(f"{path}: larger than 1 MiB, not a recipe")
     try:
-        return path.read_text(encoding="utf-8"), path.resolve().parent, str(path)
+        if path.is_dir():
+            raise RecipeError(f"{path}: a folder, expected a recipe file (TOML)")
+        if not path.is_file():
+            raise RecipeError(
+                f"{path}: no such recipe file, and no shipped recipe of that name "
+                f"({', '.join(shipped)})"
+            )
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise RecipeError(f"{path}: larger than 1 MiB, not a recipe")
+        # Some editors begin a file with a byte order mark.
+        return path.read_text(encoding="utf-8-sig"), path.resolve().parent, str(path)
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: not UTF-8 text, expected a recipe (TOML)") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}, expected a recipe file (TOML)") from None
 
 
 def load_recipe(recipe: str | Path, assignments: Sequence[str] = ()) -> tuple[Recipe, Path]:
@@ -198,10 +255,9 @@ def load_recipe(recipe: str | Path, assignments: Sequence[str] = ()) -> tuple[Re
     """
     text, folder, shown = _read_text(recipe)
     try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
-        raise RecipeError(f"{shown}: not valid TOML: {reason}") from None
+        document = _parse_toml(text)
+    except ValueError as error:
+        raise RecipeError(f"{shown}: not valid TOML: {error}") from None
     for assignment in assignments:
         _assign(document, assignment)
     return parse_recipe(document, shown), folder
@@ -209,6 +265,8 @@ def load_recipe(recipe: str | Path, assignments: Sequence[str] = ()) -> tuple[Re
 
 def parse_recipe(document: Mapping[str, Any], shown: str) -> Recipe:
     """Validate a recipe given as a mapping; ``shown`` names it in messages."""
+    if _deeper(document, MAX_LEVELS):
+        raise RecipeError(f"{shown}: nested too deeply, expected at most {MAX_LEVELS} levels")
     known = {
         (): [field.alias or name for name, field in Recipe.model_fields.items()],
         ("store",): list(StoreSection.model_fields),
@@ -216,10 +274,18 @@ def parse_recipe(document: Mapping[str, Any], shown: str) -> Recipe:
     try:
         return Recipe.model_validate(_tuples(document))
     except ValidationError as error:
-        raise RecipeError(f"{shown}: {explain(error, known)}") from None
+        raise RecipeError(f"{shown}: {explain(error, document, known)}") from None
 
 
 def _tuples(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with the list of ``extract`` as the tuple that strict validation wants."""
     extract = document.get("extract")
     return dict(document) | ({"extract": tuple(extract)} if isinstance(extract, list) else {})
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a value has tables and lists inside each other on more levels than that."""
+    if not isinstance(value, Mapping | list | tuple):
+        return False
+    parts = value.values() if isinstance(value, Mapping) else value
+    return levels == 0 or any(_deeper(part, levels - 1) for part in parts)

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import re
+import textwrap
 import traceback
 import typing
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.json_schema import GenerateJsonSchema
 
 from eegstore import hookspecs
 from eegstore.errors import PluginError, RecipeError
@@ -69,8 +71,23 @@ def _problem(kind: str, cls: Any) -> str:
         return f"{cls.__name__}.version is missing, expected a string"
     if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return f"{cls.__name__} is not a frozen dataclass"
-    missing = [member for member in MEMBERS.get(kind, ("__call__",)) if not hasattr(cls, member)]
-    return f"{cls.__name__} lacks {', '.join(missing)}" if missing else ""
+    # hasattr would find the __call__ of type itself in any class.
+    members = {member for base in cls.__mro__ for member in vars(base)}
+    missing = [member for member in MEMBERS.get(kind, ("__call__",)) if member not in members]
+    return f"{cls.__name__} lacks {', '.join(missing)}" if missing else _options_problem(cls)
+
+
+def _options_problem(cls: Any) -> str:
+    """Why no model can be made of a plugin's options, or an empty string."""
+    try:
+        options_model(cls)
+    except Exception as error:
+        return f"the options of {cls.__name__} cannot be validated: {_one_line(error)}"
+    return ""
+
+
+def _one_line(error: BaseException) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
 
 
 def _classes(module: ModuleType) -> list[tuple[str, Any]]:
@@ -98,9 +115,8 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> list[Plugin]:
     try:
         classes = _classes(entry_point.load())
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         trace = traceback.format_exc()
-        return [Plugin("", entry_point.name, "", *origin, reason, trace=trace)]
+        return [Plugin("", entry_point.name, "", *origin, _one_line(error), trace=trace)]
     plugins = []
     for kind, cls in classes:
         problem = _problem(kind, cls)
@@ -160,7 +176,7 @@ def find(kind: str, name: str) -> Plugin:
     PluginError
         Where it is installed but broken; says why.
     RecipeError
-        Where there is none; names the nearest.
+        Where there is none; names the nearest, and what could not be loaded.
     """
     candidates = [one for one in plugins() if one.name == name and one.kind in (kind, "")]
     for candidate in candidates:
@@ -169,8 +185,9 @@ def find(kind: str, name: str) -> Plugin:
     if candidates:
         broken = candidates[0]
         raise PluginError(f"{kind} {name!r} of {broken.distribution} is broken: {broken.status}")
-    known = [one.name for one in usable(kind)]
-    raise RecipeError(f"no {kind} is called {name!r}; {nearest(name, known)}")
+    hints = [nearest(name, [one.name for one in usable(kind)])]
+    hints += [f"not loaded: {one.distribution}, {one.status}" for one in plugins() if not one.kind]
+    raise RecipeError(f"no {kind} is called {name!r}; {'; '.join(hints)}")
 
 
 @functools.cache
@@ -212,7 +229,7 @@ def _resolve(value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
         return folder / value.expanduser()
     if isinstance(value, str):
-        found = folder / value
+        found = folder / Path(value).expanduser()
         return str(found) if found.exists() else value
     if isinstance(value, tuple | list):
         return type(value)(_resolve(item, folder) for item in value)
@@ -237,15 +254,15 @@ def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where
         values = model.model_validate_json(json.dumps(dict(options), default=str))
     except ValidationError as error:
         known: dict[tuple[str, ...], list[str]] = {(): list(model.model_fields)}
-        raise RecipeError(f"{where}: {explain(error, known)}") from None
+        raise RecipeError(f"{where}: {explain(error, options, known)}") from None
     paths = path_options(cls)
-    given = {
-        option: _resolve(getattr(values, option), folder) if option in paths else value
-        for option, value in ((key, getattr(values, key)) for key in model.model_fields)
-    }
     try:
+        given = {
+            option: _resolve(getattr(values, option), folder) if option in paths else value
+            for option, value in ((key, getattr(values, key)) for key in model.model_fields)
+        }
         return cls(**given)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise RecipeError(f"{where}: {error}") from None
 
 
@@ -261,15 +278,17 @@ def recipe_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     sections = {"source": "source", "stimuli": "stimuli", "pairing": "pairing", "split": "split",
                 "extract": "extractor"}  # fmt: skip
+    own: dict[str, Any] = {}
     for section, kind in sections.items():
         base = {"source": "SourceSection", "extract": "ExtractSection"}.get(section, "Section")
-        choices = [_section_schema(one, definitions[base]) for one in usable(kind)]
-        items = {"anyOf": choices, "description": f"A {kind} and its options."}
+        choices = [_section_schema(one, definitions[base], own) for one in usable(kind)]
+        items = {"anyOf": choices, "description": f"A plugin of the kind {kind}, and its options."}
         properties = schema["properties"]
         properties[section] = {"type": "array", "items": items} if kind == "extractor" else items
     for base in ("SourceSection", "ExtractSection", "Section"):
         del definitions[base]
-    return schema
+    definitions |= own
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 
 
 def usable(kind: str) -> list[Plugin]:
@@ -277,10 +296,15 @@ def usable(kind: str) -> list[Plugin]:
     return [one for one in plugins() if one.kind == kind and one.cls is not None]
 
 
-def _section_schema(plugin: Plugin, base: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON Schema of a section that names a plugin."""
+def _section_schema(
+    plugin: Plugin, base: Mapping[str, Any], definitions: dict[str, Any]
+) -> dict[str, Any]:
+    """JSON Schema of a section that names a plugin; what it refers to goes to ``definitions``."""
     cls: Any = plugin.cls
-    options = options_model(cls).model_json_schema()
+    # References start at the schema's root, where two plugins may define one name.
+    prefix = f"{plugin.kind}.{plugin.name}."
+    options = options_model(cls).model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
+    definitions |= {prefix + key: value for key, value in options.get("$defs", {}).items()}
     name = {"const": plugin.name, "description": (cls.__doc__ or "").strip().split("\n")[0]}
     own = {key: value for key, value in base["properties"].items() if key != "plugin"}
     return {
@@ -289,5 +313,4 @@ def _section_schema(plugin: Plugin, base: Mapping[str, Any]) -> dict[str, Any]:
         "properties": {"plugin": name, **own, **options.get("properties", {})},
         "required": ["plugin", *options.get("required", [])],
         "additionalProperties": False,
-        **({"$defs": options["$defs"]} if "$defs" in options else {}),
     }
