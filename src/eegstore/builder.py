@@ -39,7 +39,7 @@ from eegstore.prepare import (
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.shards import ShardedArray
 from eegstore.split import split
-from eegstore.store import build_folder
+from eegstore.store import beside, build_folder
 
 LIBRARIES: Final = ("numpy", "scipy", "zarr", "numcodecs", "torch", "transformers", "mne")
 WORTH_PROCESSES: Final = 2
@@ -109,6 +109,7 @@ class Run:
         if workers < 1:
             raise UsageError(f"--workers {n_workers}: expected a positive number")
         usual = "processes" if len(plan.tasks) > WORTH_PROCESSES and workers > 1 else "serial"
+        registry.find("executor", executor or usual)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return cls(executor or usual, workers, listener, now, begin)
 
@@ -299,7 +300,7 @@ def build(
     """
     loaded, folder = read_recipe(recipe, assignments)
     store = default_store(loaded, recipe) if out is None else Path(out)
-    with writer_lock(store.with_name(store.name + ".lock")):
+    with writer_lock(beside(store, ".lock")):
         try:
             begin, stages = time.perf_counter(), Stages()
             plan = stages.run("scan", make_plan, loaded, folder, store)

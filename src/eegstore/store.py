@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -42,9 +43,15 @@ CODEC_OF: Final = {
 }
 
 
+def beside(store: Path, suffix: str) -> Path:
+    """A path next to a store, named after it."""
+    whole = Path(os.path.abspath(store))  # noqa: PTH100 - resolve() would follow a link
+    return whole.with_name(whole.name + suffix)
+
+
 def build_folder(store: Path) -> Path:
     """Where a build keeps all that is not the product."""
-    return store.with_name(store.name + ".build")
+    return beside(store, ".build")
 
 
 def read_document(store: Path, path: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,14 @@ def _freeze(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
+# What the kinds of numpy's types become in a narrow column, and the columns that are of one kind.
+STORED: Final = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
+INTEGERS: Final = frozenset({"label", "n_samples"})
+STRINGS: Final = frozenset(
+    {"stimulus_key", "split", "image_path", "concept", "caption", "content_id"}
+)
+
+
 def _narrow(owner: str, name: str, values: ArrayLike, n_rows: int) -> NDArray[Any]:
     """A narrow column as a read-only vector of bool, int64, float64 or str."""
     array = np.asarray(values)
@@ -28,10 +36,13 @@ def _narrow(owner: str, name: str, values: ArrayLike, n_rows: int) -> NDArray[An
         raise ValueError(f"{owner}.{name} has shape {array.shape}, expected ({n_rows},)")
     if array.dtype.kind in "OT":
         array = array.astype(np.str_)
-    wide = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64}.get(array.dtype.kind)
-    if wide is None and array.dtype.kind != "U":
-        raise ValueError(f"{owner}.{name} has dtype {array.dtype}, expected bool, int, float, str")
-    return _freeze(array if wide is None else array.astype(wide, copy=False))
+    kinds = "iu" if name in INTEGERS else "U" if name in STRINGS else "biufU"
+    if array.dtype.kind not in kinds:
+        expected = {"iu": "int", "U": "str"}.get(kinds, "bool, int, float, str")
+        raise ValueError(f"{owner}.{name} has dtype {array.dtype}, expected {expected}")
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{owner}.{name} has {array.max()}, expected at most 2**63 - 1")
+    return _freeze(array.astype(STORED[array.dtype.kind], copy=False))
 
 
 def _extra_columns(
