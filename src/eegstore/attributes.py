@@ -44,6 +44,7 @@ class StageEntry(BaseModel):
     model_config = MODEL
 
     name: str
+    of: Table = Field(description="The table whose rows it went through.")
     seconds: float = Field(description="Of all workers together.")
     rows: int
     bytes: int

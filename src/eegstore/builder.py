@@ -9,10 +9,9 @@ import os
 import shutil
 import time
 import traceback
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
@@ -40,27 +39,30 @@ from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.shards import ShardedArray
 from eegstore.split import split
 from eegstore.store import beside, build_folder
+from eegstore.tables import Table
 
 LIBRARIES: Final = ("numpy", "scipy", "zarr", "numcodecs", "torch", "transformers", "mne")
 WORTH_PROCESSES: Final = 2
+BEFORE_TASKS: Final = ("scan",)
+AFTER_TASKS: Final = ("pair", "split", "commit")
 Listener = Callable[[int, int], None]
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass
 class Stages:
-    """Seconds, rows and bytes of each stage, summed over tasks."""
+    """What each stage took, summed over tasks."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, Table], list[float]] = {}
 
-    def add(self, name: str, seconds: float, rows: int, bytes: int = 0) -> None:
+    def add(
+        self, name: str, seconds: float, rows: int, bytes: int = 0, of: Table = "trials"
+    ) -> None:
         """Add to a stage."""
-        self.seconds[name] += seconds
-        self.rows[name] += rows
-        self.bytes[name] += bytes
+        sums = self._sums.setdefault((name, of), [0.0, 0, 0])
+        for number, value in enumerate((seconds, rows, bytes)):
+            sums[number] += value
 
     def run(self, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Time a call as a stage."""
@@ -69,12 +71,28 @@ class Stages:
         self.add(name, time.perf_counter() - start, 0)
         return result
 
-    def entries(self) -> list[StageEntry]:
-        """The stages, in the order in which they first ran."""
-        return [
-            StageEntry(name=name, seconds=seconds, rows=self.rows[name], bytes=self.bytes[name])
-            for name, seconds in self.seconds.items()
-        ]
+    def entries(self, n_trials: int) -> list[StageEntry]:
+        """The stages in the order of the data flow; the driver's own went through all trials."""
+        entries = []
+        for (name, of), (seconds, rows, n_bytes) in self._sums.items():
+            own = name in (*BEFORE_TASKS, *AFTER_TASKS)
+            entries.append(
+                StageEntry(
+                    name=name,
+                    of=of,
+                    seconds=seconds,
+                    rows=n_trials if own else int(rows),
+                    bytes=int(n_bytes),
+                )
+            )
+        return sorted(
+            entries,
+            key=lambda entry: (
+                entry.name not in BEFORE_TASKS,
+                entry.name in AFTER_TASKS,
+                entry.of == "stimuli",
+            ),
+        )
 
 
 def _library_versions() -> dict[str, str]:
@@ -141,7 +159,7 @@ class Run:
                 "skipped": len(skipped),
             },
             skipped=skipped,
-            stages=stages.entries(),
+            stages=stages.entries(plan.found.n_rows["trials"]),
         )
 
 
@@ -226,7 +244,6 @@ def _finish(plan: Plan, stages: Stages, run: Run) -> tuple[str, HistoryEntry]:
     written = {column.path: _written(plan.store, column) for column in plan.columns}
     pairs = stages.run("pair", pair, found, written, valid)
     names = stages.run("split", split, found, pairs.stimulus, valid)
-    stages.rows |= {"pair": len(valid), "split": len(valid)}
     narrow = list(narrow_columns(found, plan.columns, pairs, names, valid))
     commit = stages.run("commit", _gather, plan, narrow, receipts)
     entry = run.history(plan, stages, valid, pairs.stimulus)
@@ -328,7 +345,6 @@ def _log(store: Path) -> None:
 
 def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool) -> Report:
     trials, store = plan.found.trials, plan.store
-    stages.rows["scan"] = trials.n_trials
     facts = (trials.n_trials, plan.found.n_rows["stimuli"], trials.notice, tuple(trials.hints))
     if plan.up_to_date and plan.committed is not None:
         shutil.rmtree(build_folder(store), ignore_errors=True)

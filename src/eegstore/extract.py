@@ -142,7 +142,8 @@ def _stages(
     sizes["write"] = n_bytes
     for name, seconds in clock.seconds.items():
         size = sizes.get(name, 0)
-        yield {"name": STAGE_NAMES.get(name, name), "seconds": seconds, "rows": rows, "bytes": size}
+        stage = STAGE_NAMES.get(name, name)
+        yield {"name": stage, "of": task.table, "seconds": seconds, "rows": rows, "bytes": size}
 
 
 def _run_trials(

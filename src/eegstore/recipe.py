@@ -18,8 +18,9 @@ STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 SECTION = ConfigDict(extra="allow", strict=True, frozen=True)
 MAX_RECIPE_BYTES = 1 << 20
 MAX_LEVELS: Final = 32
+KEY_PART: Final = r"""(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 # tomllib takes hours and gigabytes for a key of some 100,000 parts.
-TOO_MANY_PARTS = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){{{MAX_LEVELS}}}""")
+TOO_MANY_PARTS: Final = re.compile(rf"(?<![\w\\-])(?:{KEY_PART}){{{MAX_LEVELS}}}")
 TOML_WORDS: Final = {
     "model_type": "a table of keys",
     "dict_type": "a table of keys",

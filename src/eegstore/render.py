@@ -69,18 +69,17 @@ def report(done: Report) -> RenderableType:
 def _history(done: Report) -> Iterator[RenderableType]:
     history = done.history
     assert history is not None
-    numbers = ("seconds", "rows/s", "bytes")
+    numbers = ("seconds", "rate", "bytes")
     table = _table("stage", *numbers, numbers=numbers)
     for stage in history.stages:
-        rate = f"{stage.rows / stage.seconds:,.0f}" if stage.rows and stage.seconds else ""
-        table.add_row(
-            stage.name, f"{stage.seconds:.2f}", rate, size(stage.bytes) if stage.bytes else ""
-        )
+        rate = f"{stage.rows / stage.seconds:,.0f} {stage.of}/s" if stage.seconds else ""
+        n_bytes = size(stage.bytes) if stage.bytes else ""
+        table.add_row(stage.name, f"{stage.seconds:.2f}", rate, n_bytes)
     yield table
     yield ""
     workers = plural(history.n_workers, "worker")
     where = "serial" if history.executor == "serial" else f"{history.executor}, {workers}"
-    yield Text(f"{history.seconds:.1f} s in all ({where}; a stage's seconds add up its workers')")
+    yield Text(f"{history.seconds:.1f} s in all ({where})")
     for verb in ("computed", "reused", "dropped"):
         paths = getattr(history, verb)
         if paths:

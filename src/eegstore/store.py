@@ -324,7 +324,7 @@ class Store:
         InputError
             Where the files are no longer where the build read them, or have changed.
         """
-        row = operator.index(stimulus)
+        [row] = row_numbers("stimuli", [operator.index(stimulus)], self.stimuli.n_rows).tolist()
         image: NDArray[np.uint8] = self._provider.read(row, row + 1)[0]
         return image
 
