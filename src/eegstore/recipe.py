@@ -152,13 +152,15 @@ def explain(
         The known keys under each location.
     """
     problems = [(_place(one, given), one) for one in error.errors(include_url=False)]
-    place, problem = problems[0]
+    # Each branch of a union has problems of its own; the innermost says the most.
+    first = problems[0][0]
+    within = [one for one in problems if one[0][: len(first)] == first]
+    place, problem = max(within, key=lambda one: len(one[0]))
     key = ".".join(part if part.isprintable() else repr(part) for part in place)
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {nearest(place[-1], known.get(place[:-1], ()))}"
     if problem["type"] == "missing":
         return f"{key}: missing, and it has no default"
-    # Each branch of a union has a problem of its own with the one value.
     expected = dict.fromkeys(_expected(one, key) for at, one in problems if at == place)
     return f"{key}: got {problem['input']!r:.60}, expected {' or '.join(expected)}"
 
