@@ -174,11 +174,8 @@ class StoredColumn:
             raise IndexError(f"{self.entry.path}: takes one index, of rows; index what it returns")
         scalar = np.ndim(rows) == 0
         numbers = row_numbers(self.entry.path, np.atleast_1d(rows), len(self))
-        found = (
-            self.values.take(numbers)
-            if isinstance(self.values, ShardedArray)
-            else self.values[numbers]
-        )
+        values = self.values
+        found = values.take(numbers) if isinstance(values, ShardedArray) else values[numbers]
         return found[0] if scalar else found
 
 
@@ -324,8 +321,9 @@ class Store:
         InputError
             Where the files are no longer where the build read them, or have changed.
         """
-        [row] = row_numbers("stimuli", [operator.index(stimulus)], self.stimuli.n_rows).tolist()
-        image: NDArray[np.uint8] = self._provider.read(row, row + 1)[0]
+        provider, row = self._provider, operator.index(stimulus)
+        row_numbers("stimuli", [row], self.stimuli.n_rows)
+        image: NDArray[np.uint8] = provider.read(row, row + 1)[0]
         return image
 
 
