@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
+import eegstore
 from eegstore import PluginError, RecipeError, registry
 from eegstore.hookspecs import HOOK_OF_KIND
 
@@ -273,7 +275,7 @@ def test_exit_codes_tell_a_broken_plugin_from_an_unknown_one():
     assert RecipeError.exit_code == 3
 
 
-def eegstore(*arguments: str, site: Path) -> subprocess.CompletedProcess[str]:
+def run_eegstore(*arguments: str, site: Path) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.path.insert(0, {str(site)!r}); from eegstore.cli import main; main()"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=site)
@@ -284,7 +286,7 @@ def test_the_command_line_works_beside_broken_plugins_and_names_the_one_that_a_r
 ):
     install("quitter", "raise SystemExit(3)")
     install("theirs", PEAK.replace("def __call__", "def call"))
-    listed = eegstore("plugins", "--json", site=site)
+    listed = run_eegstore("plugins", "--json", site=site)
     assert listed.returncode == 0
     rows = json.loads(listed.stdout)
     assert [(row["kind"], row["name"]) for row in rows if row["status"] == "ok"] == BUILT_IN
@@ -295,13 +297,26 @@ def test_the_command_line_works_beside_broken_plugins_and_names_the_one_that_a_r
     source = '[source]\nplugin = "synthetic"\nn_trials = 2\n'
     (site / "good.toml").write_text(source)
     (site / "bad.toml").write_text(source + '[[extract]]\nplugin = "peak"\n')
-    assert eegstore("build", "good.toml", "good.zarr", site=site).returncode == 0
-    refused = eegstore("build", "bad.toml", "bad.zarr", site=site)
+    assert run_eegstore("build", "good.toml", "good.zarr", site=site).returncode == 0
+    refused = run_eegstore("build", "bad.toml", "bad.zarr", site=site)
     assert refused.returncode == 4
     assert refused.stderr == (
         "eegstore: extractor 'peak' of theirs is broken: Peak lacks __call__\n"
     )
     assert not (site / "bad.zarr").exists()
+
+
+def test_workers_make_plugins_by_name_and_nothing_pickles_one(install, tmp_path):
+    unpicklable = "    def __reduce__(self):\n        raise RuntimeError('pickled')\n"
+    install("theirs", PEAK.replace("    def describe", unpicklable + "    def describe"))
+    recipe = {
+        "source": {"plugin": "synthetic", "n_trials": 6, "n_channels": 3, "n_times": 16},
+        "extract": [{"plugin": "peak", "scale": 2.0}],
+    }
+    store = tmp_path / "a.zarr"
+    eegstore.build(recipe, store, executor="processes", n_workers=1)
+    trials = eegstore.open_store(store).trials
+    np.testing.assert_array_equal(trials["peak"][:], 2 * abs(trials["eeg"][:]).max(axis=-1))
 
 
 OPTIONS = """

@@ -275,7 +275,7 @@ def options_of(plugin: Any) -> dict[str, Any]:
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema of a recipe: its sections, and the options of every usable plugin."""
     schema = Recipe.model_json_schema(by_alias=True)
-    definitions = schema["$defs"]
+    definitions, properties = schema["$defs"], schema["properties"]
     sections = {"source": "source", "stimuli": "stimuli", "pairing": "pairing", "split": "split",
                 "extract": "extractor"}  # fmt: skip
     own: dict[str, Any] = {}
@@ -283,8 +283,12 @@ def recipe_schema() -> dict[str, Any]:
         base = {"source": "SourceSection", "extract": "ExtractSection"}.get(section, "Section")
         choices = [_section_schema(one, definitions[base], own) for one in usable(kind)]
         items = {"anyOf": choices, "description": f"A plugin of the kind {kind}, and its options."}
-        properties = schema["properties"]
-        properties[section] = {"type": "array", "items": items} if kind == "extractor" else items
+        properties[section] = items
+    properties["extract"] = {
+        "type": "array",
+        "items": properties["extract"],
+        "description": "Columns to compute; each may read those of others.",
+    }
     for base in ("SourceSection", "ExtractSection", "Section"):
         del definitions[base]
     definitions |= own
