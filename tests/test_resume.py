@@ -63,9 +63,12 @@ def made() -> dict[str, Any]:
     )
 
 
+@pytest.mark.parametrize(
+    "n_kills", [5, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])]
+)
 @pytest.mark.parametrize("committed_before", [False, True])
 def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(
-    tmp_path: Path, made: dict[str, Any], committed_before: bool
+    tmp_path: Path, made: dict[str, Any], committed_before: bool, n_kills: int
 ) -> None:
     whole, store = tmp_path / "whole.zarr", tmp_path / "killed.zarr"
     first = made | {"extract": made["extract"][:1]}
@@ -78,7 +81,7 @@ def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(
     digest = eegstore.open_store(whole).digest
     moments = random.Random(int(committed_before))
     n_killed = 0
-    while n_killed < 5:
+    while n_killed < n_kills:
         process = start(made, store)
         time.sleep(moments.uniform(0, duration))
         process.kill()

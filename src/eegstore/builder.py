@@ -45,7 +45,7 @@ LIBRARIES: Final = ("numpy", "scipy", "zarr", "numcodecs", "torch", "transformer
 WORTH_PROCESSES: Final = 2
 BEFORE_TASKS: Final = ("scan",)
 AFTER_TASKS: Final = ("pair", "split", "commit")
-Listener = Callable[[int, int], None]
+Listener = Callable[[str, int, int], None]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -95,6 +95,13 @@ class Stages:
         )
 
 
+def _n_cpus() -> int:
+    """Processors that this process may use, where the platform tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _library_versions() -> dict[str, str]:
     versions = {}
     for name in LIBRARIES:
@@ -123,7 +130,7 @@ class Run:
         begin: float,
     ) -> Self:
         """Choose the executor: processes are worth their start from a few tasks on."""
-        workers = len(os.sched_getaffinity(0)) if n_workers is None else n_workers
+        workers = _n_cpus() if n_workers is None else n_workers
         if workers < 1:
             raise UsageError(f"--workers {n_workers}: expected a positive number")
         usual = "processes" if len(plan.tasks) > WORTH_PROCESSES and workers > 1 else "serial"
@@ -240,17 +247,19 @@ def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
 def _finish(plan: Plan, stages: Stages, run: Run) -> tuple[str, HistoryEntry]:
     """Pair, split and commit; every shard is in place by now."""
     found, receipts = plan.found, read_receipts(plan.store)
+    run.listener("pair, split and commit", 0, 0)
     valid = _valid(plan, receipts)
     written = {column.path: _written(plan.store, column) for column in plan.columns}
     pairs = stages.run("pair", pair, found, written, valid)
     names = stages.run("split", split, found, pairs.stimulus, valid)
     narrow = list(narrow_columns(found, plan.columns, pairs, names, valid))
     commit = stages.run("commit", _gather, plan, narrow, receipts)
+    stages.run("commit", commit.put_arrays)
     entry = run.history(plan, stages, valid, pairs.stimulus)
     before = plan.committed.attributes.history if plan.committed else []
     name = plan.recipe.name or plan.store.stem
     recipe = plan.recipe.document()
-    attributes = commit.write(name, found.trials.notice, recipe, [*before, entry])
+    attributes = commit.put_root(name, found.trials.notice, recipe, [*before, entry])
     return attributes.digest, entry
 
 
@@ -307,7 +316,7 @@ def build(
     overwrite
         Drop committed columns where the recipe no longer has them or their rows changed.
     listener
-        Called with how many tasks are done, and of how many.
+        Called with the stage's name, how many of its tasks are done, and of how many.
 
     Raises
     ------
@@ -319,9 +328,10 @@ def build(
     store = default_store(loaded, recipe) if out is None else Path(out)
     with writer_lock(beside(store, ".lock")):
         try:
-            begin, stages = time.perf_counter(), Stages()
+            begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
+            tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store)
-            run = Run.start(plan, executor, n_workers, listener or _silence, begin)
+            run = Run.start(plan, executor, n_workers, tell, begin)
             return _build(plan, stages, run, overwrite)
         except KeyboardInterrupt:
             raise InterruptedBuildError(
@@ -332,7 +342,7 @@ def build(
             raise
 
 
-def _silence(done: int, total: int) -> None:
+def _silence(stage: str, done: int, total: int) -> None:
     """Hear nothing."""
 
 
@@ -368,9 +378,9 @@ def _extract(plan: Plan, stages: Stages, run: Run) -> None:
     factory = registry.create("executor", run.executor, {}, plan.folder)
     plan_file = write_plan(plan)
     names = [task.name for task in plan.tasks]
-    run.listener(0, len(names))
+    run.listener("extract", 0, len(names))
     results = run_tasks(factory, run.n_workers, str(plan_file), names)
     for number, done in enumerate(results, 1):
         for stage in done["stages"]:
             stages.add(**stage)
-        run.listener(number, len(names))
+        run.listener("extract", number, len(names))

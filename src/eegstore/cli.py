@@ -90,17 +90,23 @@ def print_json(value: Any) -> None:
 
 
 @contextlib.contextmanager
-def progress(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr; none where that is no terminal."""
+def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on stderr that names the stage; none where that is no terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total or None)
+
+        yield tell
 
 
 def _interrupt(*_: object) -> None:
@@ -144,7 +150,7 @@ def build_command(
         else:
             show(render.plan(planned))
         return
-    with progress("building", quiet or json_) as listener:
+    with progress(quiet or json_) as listener:
         done = builder.build(
             recipe,
             out,
@@ -286,7 +292,7 @@ def verify_command(
     from eegstore import render
     from eegstore.verification import verify
 
-    with progress("verifying", quiet or json_) as listener:
+    with progress(quiet or json_) as listener:
         found = verify(store, deep=deep, listener=listener)
     if json_:
         damage = [{"file": one.file, "problem": one.problem} for one in found]

@@ -160,12 +160,18 @@ class Commit:
     def _add_chunk(self, path: str, content: bytes, n_dims: int) -> None:
         self._chunks["/".join([path, "c", *["0"] * n_dims])] = content
 
-    def write(
+    def put_arrays(self) -> None:
+        """Put all but the root's document on the disk: chunks, arrays' documents, groups'."""
+        for path, content in (self._chunks | self._documents.files()).items():
+            final = self._store / path
+            if not final.is_file() or final.read_bytes() != content:
+                put(content, final, build_folder(self._store))
+
+    def put_root(
         self, name: str, notice: str, recipe: dict[str, Any], history: Sequence[HistoryEntry]
     ) -> StoreAttributes:
-        """Put everything on the disk: chunks, arrays' documents, groups', and the root's last."""
-        order = {path: number for number, path in enumerate(("trials", "stimuli"))}
-        columns = sorted(self.columns, key=lambda entry: order[entry.table])
+        """Put the root's document on the disk, which makes all the rest visible."""
+        columns = sorted(self.columns, key=lambda entry: TABLES.index(entry.table))
         attributes = StoreAttributes(
             format=FORMAT,
             version=VERSION,
@@ -177,10 +183,6 @@ class Commit:
             digest=store_digest(columns),
             seal="",
         )
-        for path, content in (self._chunks | self._documents.files()).items():
-            final = self._store / path
-            if not final.is_file() or final.read_bytes() != content:
-                put(content, final, build_folder(self._store))
         root = self._documents.sealed_root(attributes)
         put(root, self._store / DOCUMENT, build_folder(self._store))
         return attributes
@@ -192,7 +194,9 @@ def remove(store: Path, committed: Store, entries: Sequence[ColumnEntry]) -> Sto
         return committed
     before = committed.attributes
     kept = [entry for entry in before.columns if entry not in entries]
-    Commit(store, kept).write(before.name, before.notice, before.recipe, before.history)
+    commit = Commit(store, kept)
+    commit.put_arrays()
+    commit.put_root(before.name, before.notice, before.recipe, before.history)
     for entry in entries:
         shutil.rmtree(store / entry.path, ignore_errors=True)
         shutil.rmtree(store / records_path(entry.table, entry.name), ignore_errors=True)

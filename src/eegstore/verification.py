@@ -30,7 +30,7 @@ def verify(
     path: str | Path,
     *,
     deep: bool = False,
-    listener: Callable[[int, int], None] | None = None,
+    listener: Callable[[str, int, int], None] | None = None,
 ) -> list[Damage]:
     """Check a store; an empty list means that all is as it was committed.
 
@@ -41,7 +41,7 @@ def verify(
     deep
         Read every byte and compare digests, in place of presence and sizes alone.
     listener
-        Called with how many arrays are checked, and of how many.
+        Called with the array's path, how many arrays are checked, and of how many.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def verify(
         wide = entry.kind == "wide"
         found += _check_wide(store, entry, deep) if wide else _check_narrow(store, entry)
         if listener:
-            listener(number, len(entries))
+            listener(entry.path, number, len(entries))
     return found + list(_strangers(store))
 
 
