@@ -21,12 +21,13 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tiny_clip import write_tiny_clip  # noqa: E402
+from tiny_clip import write_tiny_clip
 
 SPLITS = {"train": 51_900, "test": 12_975}
 SHAPE = (14, 256)
@@ -162,7 +163,7 @@ def run(*arguments: str) -> tuple[float, int, str]:
     return time.perf_counter() - start, peak[0], output
 
 
-def measure(folder: Path, scale: int) -> dict[str, float]:
+def measure(folder: Path, scale: int) -> dict[str, Any]:
     """Build and export once; every figure of the run."""
     if not (folder / "recipe.toml").exists():
         write_input(folder, scale)
@@ -187,12 +188,26 @@ def measure(folder: Path, scale: int) -> dict[str, float]:
         "export_s": export_seconds,
         "copy_s": copy,
         "export_ratio": export_seconds / copy,
-        "stages": {stage["name"]: round(stage["seconds"], 2) for stage in stages},
+        "stages": ", ".join(
+            f"{stage['name']} ({stage['of']}) {stage['seconds']:.1f}" for stage in stages
+        ),
     }
 
 
+COLUMNS = {
+    "trials": "{trials:,}",
+    "build": "{build_s:.1f} s",
+    "plain read and write": "{floor_s:.1f} s",
+    "ratio": "**{build_ratio:.1f}**",
+    "peak memory": "{memory_GB:.2f} GB",
+    "export": "{export_s:.1f} s",
+    "plain copy": "{copy_s:.1f} s",
+    "ratio ": "**{export_ratio:.2f}**",
+}
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=int, nargs="*", default=[1], help="times the trials")
     parser.add_argument("--folder", type=Path, help="where to write (a temporary folder)")
@@ -201,19 +216,20 @@ def main() -> None:
     root = arguments.folder or Path(tempfile.mkdtemp(prefix="eegstore-bench-"))
     results = []
     try:
+        print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
         for scale in arguments.scale:
             results.append(measure(root / f"x{scale}", scale))
-            for name, value in results[-1].items():
-                print(
-                    f"{name:14} {value:.3g}" if isinstance(value, float) else f"{name:14} {value}"
-                )
-            print(flush=True)
+            cells = [cell.format(**results[-1]) for cell in COLUMNS.values()]
+            print(f"| {' | '.join(cells)} |", flush=True)
     finally:
         if not arguments.keep:
             shutil.rmtree(root, ignore_errors=True)
+    print("\nSeconds of all workers together, by stage:")
+    for result in results:
+        print(f"- {result['trials']:,} trials: {result['stages']}")
     if len(results) > 1:
         growth = results[-1]["memory_GB"] / results[0]["memory_GB"]
-        print(f"memory at {arguments.scale[-1]} × the trials: {growth:.2f} × that of the first")
+        print(f"Memory at {arguments.scale[-1]} × the trials: {growth:.2f} × that of the first")
 
 
 if __name__ == "__main__":
