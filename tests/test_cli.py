@@ -244,3 +244,8 @@ def test_help_lists_the_commands_and_starts_fast(tmp_path: Path) -> None:
         bare.append(time.perf_counter() - begin)
     # A limit of the same run: what typer itself costs.
     assert min(seconds) < 3 * min(bare)
+
+
+def test_a_folder_of_a_recipes_name_does_not_hide_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    assert "400 trials" in run("build", "demo", "--plan", cwd=tmp_path).stdout

@@ -282,8 +282,8 @@ def recipe_schema() -> dict[str, Any]:
     for section, kind in sections.items():
         base = {"source": "SourceSection", "extract": "ExtractSection"}.get(section, "Section")
         choices = [_section_schema(one, definitions[base], own) for one in usable(kind)]
-        items = {"anyOf": choices, "description": f"A plugin of the kind {kind}, and its options."}
-        properties[section] = items
+        description = f"A plugin of the kind {kind}, and its options."
+        properties[section] = {"anyOf": choices, "description": description}
     properties["extract"] = {
         "type": "array",
         "items": properties["extract"],
