@@ -1,0 +1,1 @@
+"""An extractor of eegstore that lives in a distribution of its own."""
