@@ -299,7 +299,7 @@ def verify_command(
         print_json({"store": str(store), "deep": deep, "ok": not found, "damage": damage})
     elif found:
         show(render.damage(found))
-        how = "build it again to mend it"
+        how = "delete it and build again"
         print(f"eegstore: {store}: {len(found)} damaged; {how}", file=sys.stderr)
     else:
         checked = "every byte is" if deep else "metadata, presence and sizes are"

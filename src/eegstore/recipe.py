@@ -217,7 +217,7 @@ def _read_text(recipe: str | Path) -> tuple[str, Path, str]:
     """The text, the folder of relative paths and the display name of a recipe."""
     path = Path(recipe)
     shipped = shipped_recipes()
-    if str(recipe) in shipped and not path.exists():
+    if str(recipe) in shipped and not path.is_file():
         return shipped[str(recipe)], Path.cwd(), str(recipe)
     try:
         if path.is_dir():

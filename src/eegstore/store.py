@@ -59,7 +59,7 @@ def read_document(store: Path, path: str) -> bytes:
     try:
         return (store / path).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise DamageError(f"{store}: {path} is missing; build again to mend it") from None
+        raise DamageError(f"{store}: {path} is missing; delete the store and build again") from None
 
 
 def layout_of(document: Mapping[str, Any]) -> Layout:
@@ -89,7 +89,7 @@ def read_narrow(
     content = read_document(store, chunk)
     data = content[:-CRC_BYTES]
     if crc32c(data).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
-        raise DamageError(f"{store}: {chunk} fails its crc32c; build again to mend it")
+        raise DamageError(f"{store}: {chunk} fails its crc32c; delete the store and build again")
     if digest is not None and digest_bytes(content) != digest:
         raise DamageError(f"{store}: {chunk} is not what was committed; open the store again")
     if document["data_type"] == "string":
@@ -373,7 +373,7 @@ def read_root(path: Path) -> bytes:
     if compute_seal(blank_seal(root, seal), lambda one: read_document(path, one), paths) != seal:
         raise DamageError(
             f"{path}: its metadata was changed since the commit (the seal is broken); "
-            "build again to mend it"
+            "delete the store and build again"
         )
     return root
 
