@@ -227,10 +227,10 @@ def test_all_damage_is_told_at_once(store: Path) -> None:
 
 
 def test_the_listener_hears_of_every_array(clean: Path) -> None:
-    heard: list[tuple[int, int]] = []
-    verify(clean, listener=lambda done, total: heard.append((done, total)))
-    n_arrays = len(open_store(clean).attributes.columns)
-    assert heard == [(number, n_arrays) for number in range(1, n_arrays + 1)]
+    heard: list[tuple[str, int, int]] = []
+    verify(clean, listener=lambda array, done, total: heard.append((array, done, total)))
+    paths = [entry.path for entry in open_store(clean).attributes.columns]
+    assert heard == [(path, number, len(paths)) for number, path in enumerate(paths, 1)]
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
