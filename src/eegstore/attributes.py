@@ -16,6 +16,7 @@ FORMAT: Final = 1
 VERSION: Final = importlib.metadata.version("eegstore")
 DOCUMENT: Final = "zarr.json"
 ROW_DIMENSION: Final[dict[Table, str]] = {"trials": "trial", "stimuli": "stimulus"}
+NO_SEAL: Final = "0" * 64  # what the seal is computed over in its own place
 MODEL = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -99,7 +100,7 @@ def compute_seal(blank_root: bytes, read: Callable[[str], bytes], paths: list[st
 
 def blank_seal(root: bytes, seal: str) -> bytes:
     """The root's document as it was before it was sealed."""
-    return root.replace(f'"seal": "{seal}"'.encode(), b'"seal": ""', 1)
+    return root.replace(seal.encode(), NO_SEAL.encode(), 1)
 
 
 def schema() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from eegstore.attributes import (
     DOCUMENT,
     FORMAT,
+    NO_SEAL,
     ROW_DIMENSION,
     VERSION,
     ColumnEntry,
@@ -181,7 +182,7 @@ class Commit:
             columns=columns,
             history=list(history),
             digest=store_digest(columns),
-            seal="",
+            seal=NO_SEAL,
         )
         root = self._documents.sealed_root(attributes)
         put(root, self._store / DOCUMENT, build_folder(self._store))

@@ -110,7 +110,7 @@ class Documents:
             warnings.simplefilter("ignore", ZarrUserWarning)
             zarr.consolidate_metadata(self._memory)
         root = json.loads(self._buffers[DOCUMENT].to_bytes())
-        root["attributes"] = {"eegstore": attributes.model_dump(mode="json") | {"seal": ""}}
+        root["attributes"] = {"eegstore": attributes.model_dump(mode="json")}
         blank = json.dumps(root, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
         seal = compute_seal(blank, self.files().__getitem__, list(self.files()))
-        return blank.replace(b'"seal": ""', f'"seal": "{seal}"'.encode(), 1)
+        return blank.replace(attributes.seal.encode(), seal.encode(), 1)

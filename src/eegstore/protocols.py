@@ -111,8 +111,9 @@ class Extractor(Plugin, Protocol):
     def describe(self, inputs: Mapping[str, ColumnSpec]) -> ColumnSpec:
         """What one row of the result is, from what one row of each input is.
 
-        ``inputs["eeg"].attrs["sfreq"]`` is the sampling rate in Hz. In the spec of ``image`` the
-        lengths of ``y`` and ``x`` are -1: they vary.
+        The spec of ``eeg`` has the dims ``channel`` and ``time``, the coordinates of both, and the
+        sampling rate in Hz as ``attrs["sfreq"]``. In the spec of ``image`` the lengths of ``y``
+        and ``x`` are -1: they vary.
         """
         ...
 
