@@ -392,7 +392,7 @@ def test_events_that_are_not_there_are_refused_with_what_is(tmp_path, recording)
     )
     refused(r"no event 'fase'; did you mean 'face'\?", recording, event_id={"fase": 0})
     refused(
-        r"no event 'zebra'; there are 'car 9', 'car 10', 'face', 'house'",
+        r"no event 'zebra'; known: car 10, car 9, face, house",
         recording,
         event_id={"zebra": 0},
     )
