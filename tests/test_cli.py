@@ -153,6 +153,26 @@ def test_plugins_lists_every_built_in_as_ok(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_broken_plugin_is_one_line_and_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "site" / "theirs-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[eegstore]\nghost = no_such_module\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    done = run("build", "tiny.toml", cwd=tmp_path)
+    assert done.stderr == (
+        "eegstore: plugin 'ghost' of theirs is not used: "
+        "ModuleNotFoundError: No module named 'no_such_module'\n"
+    )
+    rows = json.loads(run("plugins", "--json", cwd=tmp_path).stdout)
+    assert [row["status"] for row in rows if row["name"] == "ghost"] != ["ok"]
+    done = run("build", "tiny.toml", "x.zarr", "--set", "source.plugin=ghost", cwd=tmp_path, code=4)
+    assert "'ghost'" in done.stderr.splitlines()[0]
+
+
 def test_recipes_lists_the_shipped_ones_and_prints_one(tmp_path: Path) -> None:
     shown = run("recipes", cwd=tmp_path).stdout
     assert all(name in shown for name in ("demo", "mindbigdata", "npy-folder", "mne-epochs"))

@@ -265,3 +265,16 @@ def test_block_arrays_are_read_only_and_the_givers_stay_writeable(values):
         block["eeg"][0] = 2
     given_array[0] = 2
     assert block["eeg"][0] == 2
+
+
+def test_a_negative_length_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"n_samples.*negative"):
+        Trials(
+            n_trials=2,
+            ch_names=["Cz"],
+            sfreq=128,
+            times=np.arange(4) / 128,
+            units="V",
+            label=np.zeros(2, dtype=np.int64),
+            columns={"n_samples": np.array([4, -1])},
+        )

@@ -64,9 +64,18 @@ def reported(command: Callable[P, int | None]) -> Callable[P, None]:
             if not expected and not kwargs.get("debug"):
                 print("this is a defect of eegstore; --debug shows where", file=sys.stderr)
             code = error.exit_code if isinstance(error, EegStoreError) else 1
+        warn_of_broken_plugins()
         raise typer.Exit(code)
 
     return run
+
+
+def warn_of_broken_plugins() -> None:
+    """A line for each plugin that is installed and cannot be used, where plugins were loaded."""
+    registry = sys.modules.get("eegstore.registry")
+    for one in registry.broken() if registry else ():
+        line = f"plugin {one.name!r} of {one.distribution} is not used: {one.status}"
+        print(f"eegstore: {printable(line)}", file=sys.stderr)
 
 
 def printable(text: str) -> str:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from eegstore import hookspecs
-from eegstore.errors import PluginError, RecipeError
+from eegstore.errors import EegStoreError, PluginError, RecipeError
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
 from eegstore.recipe import Recipe, explain, nearest
 
@@ -264,6 +264,10 @@ def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where
         return cls(**given)
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise RecipeError(f"{where}: {error}") from None
+    except EegStoreError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{where}: failed: {type(error).__name__}: {error}") from error
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
@@ -293,6 +297,12 @@ def recipe_schema() -> dict[str, Any]:
         del definitions[base]
     definitions |= own
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+
+
+def broken() -> list[Plugin]:
+    """The plugins that cannot be used, if plugins were loaded at all."""
+    loaded = plugins() if plugins.cache_info().currsize else ()
+    return [one for one in loaded if one.cls is None]
 
 
 def usable(kind: str) -> list[Plugin]:

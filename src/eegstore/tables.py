@@ -137,6 +137,8 @@ class Trials:
             "columns",
             _extra_columns("Trials", self.columns, self.n_trials, RESERVED_TRIALS),
         )
+        if (self.n_valid < 0).any():
+            raise ValueError("Trials.columns['n_samples'] has a negative length")
 
     @property
     def n_channels(self) -> int:
