@@ -17,7 +17,7 @@ from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
 from eegstore.plan import PlannedColumn, Task, WorkPlan
 from eegstore.scan import guarded
-from eegstore.shards import ShardWriter, fill_value
+from eegstore.shards import CHUNK_BYTES, ShardWriter, fill_value, rows_near
 from eegstore.tables import Block
 from eegstore.worker import (
     Worker,
@@ -159,7 +159,7 @@ def _run_trials(
     -------
     The rows whose signal has NaN or Inf.
     """
-    block_rows = max(16, me.columns["trials", "eeg"].layout.chunk_rows)
+    block_rows = rows_near(CHUNK_BYTES, me.columns["trials", "eeg"].layout.row_bytes)
     found_invalid: list[int] = []
     for start, stop, eeg in ahead(clock.timed("eeg", _signals(me, task, columns, block_rows))):
         n_valid = me.rows["n_valid"][start:stop]
@@ -194,14 +194,21 @@ def _signals(
         stop = min(start + block_rows, task.stop)
         if from_source:
             eeg = guarded("source", me.source, me.source.read, start, stop)
-            if eeg.shape != (stop - start, *shape) or eeg.dtype != np.float32:
-                raise PluginError(
-                    f"source {me.source.name!r}: read({start}, {stop}) gave {eeg.dtype} "
-                    f"{eeg.shape}, expected float32 {(stop - start, *shape)}"
-                )
+            _check("source", me.source, f"read({start}, {stop})", eeg, (stop - start, *shape))
         else:
             eeg = me.stored("trials", "eeg").read(start, stop)
         yield start, stop, eeg
+
+
+def _check(
+    kind: str, plugin: Any, what: str, result: Any, shape: tuple[int, ...], dtype: str = "float32"
+) -> None:
+    """Refuse what a plugin gave where it is not an array of the shape and type it promised."""
+    given = getattr(result, "dtype", type(result).__name__), getattr(result, "shape", ())
+    if not isinstance(result, np.ndarray) or given != (np.dtype(dtype), shape):
+        raise PluginError(
+            f"{kind} {plugin.name!r}: {what} gave {given[0]} {given[1]}, expected {dtype} {shape}"
+        )
 
 
 def _input(
@@ -247,13 +254,8 @@ def _extract(
     """A column's values for a block, checked against its spec; NaN in invalid rows."""
     plugin = me.extractor(column.extract)
     result = guarded("extractor", plugin, plugin, block)
-    expected = (block.n_rows, *column.spec.shape)
-    shape, dtype = getattr(result, "shape", None), getattr(result, "dtype", type(result).__name__)
-    if shape != expected or dtype != np.dtype(column.spec.dtype):
-        raise PluginError(
-            f"extractor {plugin.name!r}: column {column.path} got {dtype} {shape} for rows "
-            f"{block.start} to {block.stop - 1}, described as {column.spec.dtype} {expected}"
-        )
+    what = f"column {column.path}, rows {block.start} to {block.stop - 1},"
+    _check("extractor", plugin, what, result, (block.n_rows, *column.spec.shape), column.spec.dtype)
     if result.dtype.kind == "f":
         bad = ~np.isfinite(result.reshape(block.n_rows, -1)).all(axis=1)
         bad[invalid] = False
@@ -341,5 +343,11 @@ def _images(me: Worker, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     images: list[NDArray[np.uint8]] = []
     for run in runs:
         start, stop = int(run[0]), int(run[-1]) + 1
-        images += guarded("stimuli", me.provider, me.provider.read, start, stop)
+        read = guarded("stimuli", me.provider, me.provider.read, start, stop)
+        if len(read) != stop - start or any(one.dtype != np.uint8 or one.ndim != 3 for one in read):
+            raise PluginError(
+                f"stimuli {me.provider.name!r}: read({start}, {stop}) gave {len(read)} images, "
+                f"expected {stop - start}, each uint8 (y, x, 3)"
+            )
+        images += read
     return images
