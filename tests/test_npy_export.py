@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import eegstore
-from eegstore import InputError, RecipeError
+from eegstore import InputError, RecipeError, UsageError
 from samples import EEG, recipe, write_npy
 from tiny_clip import write_tiny_clip
 
@@ -212,7 +212,7 @@ def test_an_export_overwrites_nothing(store: Path, tmp_path: Path) -> None:
 def test_an_unknown_option_or_format_names_the_nearest(store: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'normalize'"):
         eegstore.export(store, tmp_path / "out", "npy", {"normalise": True})
-    with pytest.raises(RecipeError, match="did you mean 'npy'"):
+    with pytest.raises(UsageError, match="did you mean 'npy'"):
         eegstore.export(store, tmp_path / "out", "nyp")
 
 

@@ -302,6 +302,8 @@ def test_the_command_line_works_beside_broken_plugins_and_names_the_one_that_a_r
     assert refused.returncode == 4
     assert refused.stderr == (
         "eegstore: extractor 'peak' of theirs is broken: Peak lacks __call__\n"
+        "eegstore: plugin 'quitter' of quitter is not used: SystemExit: 3\n"
+        "eegstore: plugin 'peak' of theirs is not used: Peak lacks __call__\n"
     )
     assert not (site / "bad.zarr").exists()
 

@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore import InputError, Store, hookimpl
+from eegstore import InputError, hookimpl
+
+if TYPE_CHECKING:
+    from eegstore import Store
 
 BLOCK_BYTES = 1 << 22
 SKIPPED = "skipped"
@@ -190,7 +193,8 @@ def _embedding(store: Store, read: str, usual: str, option: str, named: str | No
     ]
     if named is not None:
         if named not in store.stimuli or len(store.stimuli[named].spec.shape) != 1:
-            raise InputError(f"no embedding is called {named!r}; there are {', '.join(found)}")
+            known = f"there are {', '.join(found)}" if found else "the store has none"
+            raise InputError(f"no embedding is called {named!r}; {known}")
         return named
     if usual in found or len(found) < 2:
         return usual if usual in found else next(iter(found), None)
@@ -260,7 +264,7 @@ def _write_npy(
         "fortran_order": False,
         "shape": (len(rows), *shape),
     }
-    with file.open("wb", buffering=0) as stream:
+    with file.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for block in _blocks(rows, row_bytes):
             values = np.ascontiguousarray(read(block), dtype=stored)

@@ -20,26 +20,38 @@ from numpy.typing import NDArray
 
 from eegstore import registry
 from eegstore.attributes import VERSION, HistoryEntry, StageEntry
-from eegstore.commit import Commit, NarrowColumn, narrow_columns, remove, shard_records, sweep
+from eegstore.commit import Commit, NarrowColumn, narrow_columns, remove, shard_records
 from eegstore.disk import writer_lock
 from eegstore.driver import run_tasks
-from eegstore.errors import EegStoreError, InterruptedBuildError, RecipeError, UsageError
+from eegstore.errors import (
+    EegStoreError,
+    IncompleteError,
+    InputError,
+    InterruptedBuildError,
+    RecipeError,
+    UsageError,
+)
 from eegstore.extract import invalid_rows, rejected_trials
 from eegstore.pair import WrittenColumn, pair
 from eegstore.plan import PlannedColumn
 from eegstore.prepare import (
     Plan,
     check_space,
+    is_building,
     make_plan,
-    read_receipts,
+    open_build_folder,
     refuse_loss,
+    standing_receipts,
     write_plan,
 )
-from eegstore.recipe import Recipe, load_recipe, parse_recipe
+from eegstore.recipe import Recipe, load_recipe, nearest, parse_recipe
+from eegstore.recover import recover
+from eegstore.scan import pairing_plugin
 from eegstore.shards import ShardedArray
 from eegstore.split import split
 from eegstore.store import beside, build_folder
 from eegstore.tables import Table
+from eegstore.worker import worker
 
 LIBRARIES: Final = ("numpy", "scipy", "zarr", "numcodecs", "torch", "transformers", "mne")
 WORTH_PROCESSES: Final = 2
@@ -134,7 +146,9 @@ class Run:
         if workers < 1:
             raise UsageError(f"--workers {n_workers}: expected a positive number")
         usual = "processes" if len(plan.tasks) > WORTH_PROCESSES and workers > 1 else "serial"
-        registry.find("executor", executor or usual)
+        known = [one.name for one in registry.usable("executor")]
+        if executor is not None and executor not in known:
+            raise UsageError(f"no executor is called {executor!r}; {nearest(executor, known)}")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return cls(executor or usual, workers, listener, now, begin)
 
@@ -222,14 +236,14 @@ def _valid(plan: Plan, receipts: Sequence[Mapping[str, Any]]) -> NDArray[np.bool
     build was interrupted while it replaced the column).
     """
     valid = np.ones(plan.found.trials.n_trials, dtype=np.bool_)
-    tasks = [receipt for receipt in receipts if receipt["task"].startswith("trials-")]
-    if tasks:
-        for receipt in tasks:
+    seen = {receipt["shard"]: receipt for receipt in receipts if "trials-" in receipt["task"]}
+    eeg = next(column for column in plan.columns if column.path == "trials/eeg")
+    if len(seen) == eeg.layout.n_shards:
+        for receipt in seen.values():
             valid[receipt["invalid"]] = False
     elif plan.committed is not None and "valid" in plan.committed.trials:
         valid = plan.committed.trials["valid"][:]
     else:
-        eeg = next(column for column in plan.columns if column.path == "trials/eeg")
         array, n_valid = _written(plan.store, eeg).array, plan.found.trials.n_valid
         for start in range(0, len(valid), eeg.layout.chunk_rows):
             stop = min(start + eeg.layout.chunk_rows, len(valid))
@@ -246,7 +260,7 @@ def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
 
 def _finish(plan: Plan, stages: Stages, run: Run) -> tuple[str, HistoryEntry]:
     """Pair, split and commit; every shard is in place by now."""
-    found, receipts = plan.found, read_receipts(plan.store)
+    found, receipts = plan.found, standing_receipts(plan.store, plan.computed)
     run.listener("pair, split and commit", 0, 0)
     valid = _valid(plan, receipts)
     written = {column.path: _written(plan.store, column) for column in plan.columns}
@@ -326,20 +340,35 @@ def build(
     """
     loaded, folder = read_recipe(recipe, assignments)
     store = default_store(loaded, recipe) if out is None else Path(out)
-    with writer_lock(beside(store, ".lock")):
-        try:
+    try:
+        with writer_lock(beside(store, ".lock")):
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store)
             run = Run.start(plan, executor, n_workers, tell, begin)
             return _build(plan, stages, run, overwrite)
-        except KeyboardInterrupt:
-            raise InterruptedBuildError(
-                f"{store}: interrupted; run the same command again to resume"
-            ) from None
-        except EegStoreError:
-            _log(store)
-            raise
+    except KeyboardInterrupt:
+        raise InterruptedBuildError(
+            f"{store}: interrupted; run the same command again to resume"
+        ) from None
+    except EegStoreError:
+        _log(store)
+        raise
+    except OSError as error:
+        _log(store)
+        raise _failed_write(store, error) from error
+    finally:
+        worker.cache_clear()
+
+
+def _failed_write(store: Path, error: OSError) -> EegStoreError:
+    """What the system refused: the place itself, or, once a build has begun, to go on."""
+    reason = f"{store}: {error.strerror or error}" + (
+        f": {error.filename}" if error.filename else ""
+    )
+    if is_building(store):
+        return IncompleteError(f"{reason}; mend that and run the same command again to resume")
+    return InputError(f"{reason}; choose another OUT")
 
 
 def _silence(stage: str, done: int, total: int) -> None:
@@ -348,7 +377,7 @@ def _silence(stage: str, done: int, total: int) -> None:
 
 def _log(store: Path) -> None:
     """Keep a failure's traceback beside the store, where a build has begun."""
-    if build_folder(store).is_dir():
+    if is_building(store):
         with (build_folder(store) / "log.txt").open("a", encoding="utf-8") as log:
             log.write(traceback.format_exc())
 
@@ -361,16 +390,20 @@ def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool) -> Report:
         return Report(store, plan.committed.digest, *facts, None)
     refuse_loss(plan, overwrite)
     check_space(plan)
-    build_folder(store).mkdir(parents=True, exist_ok=True)
-    if plan.committed is not None:
-        wide = [entry for entry in plan.lost if entry.kind == "wide"]
-        plan = dataclasses.replace(plan, committed=remove(store, plan.committed, wide))
-    sweep(store, {*plan.keys, *(entry.path for entry in plan.lost)})
+    _pair_early(plan)
+    open_build_folder(store)
+    plan = recover(plan)
     if plan.tasks:
         _extract(plan, stages, run)
     digest, entry = _finish(plan, stages, run)
     shutil.rmtree(build_folder(store))
     return Report(store, digest, *facts, entry)
+
+
+def _pair_early(plan: Plan) -> None:
+    """Let a pairing that reads no column refuse before anything is computed."""
+    if plan.found.stimuli is not None and not getattr(pairing_plugin(plan.found), "reads", ()):
+        pair(plan.found, {}, np.ones(plan.found.trials.n_trials, dtype=np.bool_))
 
 
 def _extract(plan: Plan, stages: Stages, run: Run) -> None:

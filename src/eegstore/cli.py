@@ -86,10 +86,11 @@ def printable(text: str) -> str:
 def show(renderable: RenderableType, quiet: bool = False) -> None:
     """Print for a person, at the terminal's width (80 columns where there is none)."""
     from rich.console import Console
+    from rich.text import Text
 
     if not quiet:
-        console = Console(highlight=False, soft_wrap=False)
-        console.print(renderable)
+        text = Text(renderable) if isinstance(renderable, str) else renderable
+        Console(highlight=False).print(text)
 
 
 def print_json(value: Any) -> None:

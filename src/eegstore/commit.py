@@ -204,15 +204,6 @@ def remove(store: Path, committed: Store, entries: Sequence[ColumnEntry]) -> Sto
     return Store(store, (store / DOCUMENT).read_bytes())
 
 
-def sweep(store: Path, keep: Iterable[str]) -> None:
-    """Delete arrays that are neither committed nor planned: what an older plan left behind."""
-    kept = set(keep)
-    for table in TABLES:
-        for folder in (store / table).glob("*/"):
-            if f"{table}/{folder.name}" not in kept:
-                shutil.rmtree(folder)
-
-
 def shard_records(
     receipts: Iterable[Mapping[str, Any]], column: PlannedColumn
 ) -> NDArray[np.uint8]:

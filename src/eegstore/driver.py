@@ -37,11 +37,14 @@ def run_tasks(
     try:
         while waiting or running:
             limit = 1 if suspects else IN_FLIGHT_A_WORKER * n_workers
-            while waiting and len(running) < limit:
+            lost: list[int] = []
+            while waiting and len(running) < limit and not lost:
                 number = waiting.popleft()
-                running[executor.submit(run_task, plan_file, number)] = number
+                try:
+                    running[executor.submit(run_task, plan_file, number)] = number
+                except BrokenExecutor:  # a worker died while none of its tasks was waited for
+                    lost.append(number)
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            lost = []
             for future in finished:
                 number = running.pop(future)
                 try:

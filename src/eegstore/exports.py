@@ -11,9 +11,10 @@ from typing import Any
 
 from eegstore import registry
 from eegstore.disk import fsync_folder, make_folder
-from eegstore.errors import InputError
+from eegstore.errors import InputError, UsageError
+from eegstore.recipe import nearest
 from eegstore.scan import guarded
-from eegstore.store import open_store
+from eegstore.store import Store, open_store
 
 
 def _sync(path: Path) -> None:
@@ -53,19 +54,29 @@ def export(
     RecipeError, PluginError
         Where the exporter or an option is unknown, or the exporter fails.
     """
-    opened, final = open_store(store), Path(out)
+    opened, final = open_store(store), Path(os.path.abspath(out))  # noqa: PTH100
+    if format not in {one.name for one in registry.plugins() if one.kind in ("exporter", "")}:
+        known = [one.name for one in registry.usable("exporter")]
+        raise UsageError(f"no exporter is called {format!r}; {nearest(format, known)}")
     exporter = registry.create("exporter", format, options or {}, Path.cwd())
     empty = final.is_dir() and not any(final.iterdir())
     if final.exists() and not empty:
-        raise InputError(f"{final}: exists; choose another OUT, or delete it first")
-    parent = final.absolute().parent
-    make_folder(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{final.name}-") as folder:
+        raise InputError(f"{out}: exists; choose another OUT, or delete it first")
+    try:
+        _write(exporter, opened, final, empty)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
+    return Path(out)
+
+
+def _write(exporter: Any, store: Store, final: Path, empty: bool) -> None:
+    """Let the exporter write beside ``final``, make it durable, and move it there."""
+    make_folder(final.parent)
+    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{final.name}-") as folder:
         temporary = Path(folder) / final.name
-        guarded("exporter", exporter, exporter, opened, temporary)
+        guarded("exporter", exporter, exporter, store, temporary)
         _sync(temporary)
         if empty:
             final.rmdir()
         shutil.move(temporary, final)
-        fsync_folder(parent)
-    return final
+        fsync_folder(final.parent)

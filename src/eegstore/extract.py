@@ -173,7 +173,11 @@ def _run_trials(
             if column.extract < 0:
                 clock.call("write", writers[column.name].append, eeg)
                 continue
-            inputs = {name: _input(me, column, name, values, start, stop) for name in column.reads}
+            rows = np.arange(start, stop)
+            inputs = {
+                name: values[name] if name in values else me.stored("trials", name, rows)
+                for name in column.reads
+            }
             block = Block(
                 inputs, start, stop, n_valid=n_valid, sfreq=me.plan.sfreq,
                 times=np.asarray(me.plan.times), ch_names=me.plan.ch_names,
@@ -196,7 +200,7 @@ def _signals(
             eeg = guarded("source", me.source, me.source.read, start, stop)
             _check("source", me.source, f"read({start}, {stop})", eeg, (stop - start, *shape))
         else:
-            eeg = me.stored("trials", "eeg").read(start, stop)
+            eeg = me.stored("trials", "eeg", np.arange(start, stop))
         yield start, stop, eeg
 
 
@@ -209,15 +213,6 @@ def _check(
         raise PluginError(
             f"{kind} {plugin.name!r}: {what} gave {given[0]} {given[1]}, expected {dtype} {shape}"
         )
-
-
-def _input(
-    me: Worker, column: PlannedColumn, name: str, values: Mapping[str, Any], start: int, stop: int
-) -> Any:
-    """An input of a column: computed by this task, or written before."""
-    if name in values:
-        return values[name]
-    return me.stored(column.table, name).read(start, stop)
 
 
 def invalid_rows(eeg: NDArray[np.float32], n_valid: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -312,7 +307,7 @@ def _distinct(me: Worker, task: Task, identity: str) -> tuple[NDArray[np.int64],
     if identity not in IDENTITY.values():
         rows = np.arange(task.start, task.stop)
         return rows, rows - task.start
-    values = me.rows[identity][task.start : task.stop]
+    values = me.rows[f"stimuli/{identity}"][task.start : task.stop]
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
@@ -330,10 +325,9 @@ def _stimulus_blocks(
         for name in reads:
             if name == "image":
                 inputs[name] = _images(me, chosen)
-            elif name == "caption":
-                inputs[name] = me.rows["caption"][chosen].tolist()
-            elif ("stimuli", name) in me.columns and name not in inputs:
-                inputs[name] = me.stored("stimuli", name).take(chosen)
+            else:
+                values = me.stored("stimuli", name, chosen)
+                inputs[name] = values.tolist() if name == "caption" else values
         yield chosen, inputs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +12,10 @@ from pydantic import TypeAdapter
 from eegstore import registry
 from eegstore.attributes import FORMAT, ROW_DIMENSION, ColumnEntry
 from eegstore.disk import digest_json
-from eegstore.errors import RecipeError
+from eegstore.errors import PluginError, RecipeError
 from eegstore.recipe import nearest
 from eegstore.scan import (
+    STIMULI_COLUMNS,
     Scan,
     digest_array,
     digest_rows,
@@ -23,6 +24,7 @@ from eegstore.scan import (
     pairing_plugin,
     plugin_key,
     producer,
+    scanned_columns,
     split_plugin,
 )
 from eegstore.shards import (
@@ -44,8 +46,7 @@ from eegstore.tables import (
 # A stimulus' row is small but its image is not: about 64 MB of decoded images a task.
 STIMULI_SHARD_ROWS: Final = 512
 IMAGE: Final = ColumnSpec(dims=("y", "x", "rgb"), shape=(-1, -1, 3), dtype="uint8")
-STIMULI_COLUMNS: Final = ("image_path", "label", "concept", "caption", "content_id")
-CAPTION: Final = ColumnSpec(dims=(), shape=(), dtype="str")
+NO_AXES: Final = ColumnSpec(dims=(), shape=(), dtype="str")
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ class Task:
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """What a worker has to know; one file of the build's folder holds it."""
+    """What a worker has to know; one file of the build's folder holds it.
+
+    ``id`` differs for every run: no file of another run's worker is taken for one of this.
+    """
 
     store: Path
     folder: Path
@@ -103,11 +107,7 @@ class WorkPlan:
     ch_names: tuple[str, ...]
     sfreq: float
     times: tuple[float, ...]
-
-    @property
-    def id(self) -> str:
-        """Digest of what the plan computes, the tasks that are left aside."""
-        return digest_json([[column.path, column.key] for column in self.columns])[:16]
+    id: str
 
     def to_json(self) -> bytes:
         """The plan as its file holds it."""
@@ -174,7 +174,7 @@ def _planned(
         "units": spec.units,
         "eegstore": {"key": key, "producer": origin[0], "inputs": dict(reads)},
     }
-    stored = stored_spec(name, spec, eeg_spec(found.trials) if table == "trials" else CAPTION)
+    stored = stored_spec(name, spec, eeg_spec(found.trials) if table == "trials" else NO_AXES)
     return PlannedColumn(table, name, extract, tuple(reads), stored, key, layout, attributes)
 
 
@@ -189,12 +189,8 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
     eeg = eeg_spec(found.trials)
     source = (producer("source", found.source, found.recipe.source), found.source_key)
     planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source)}
-    raw = {("trials", "eeg"): eeg}
-    keys = {("trials", "eeg"): planned["trials", "eeg"].key}
-    if found.stimuli is not None:
-        raw |= {("stimuli", "image"): IMAGE, ("stimuli", "caption"): CAPTION}
-        keys["stimuli", "image"] = found.provider_key
-        keys["stimuli", "caption"] = digest_array(found.stimuli.caption)
+    raw, keys = _readable(found)
+    raw["trials", "eeg"], keys["trials", "eeg"] = eeg, planned["trials", "eeg"].key
     waiting = _extractors(found)
     while waiting:
         ready = [one for one in waiting if all((one[2].table, r) in raw for r in one[2].reads)]
@@ -203,7 +199,7 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
         for number, name, plugin in ready:
             table: Table = plugin.table
             inputs = {read: raw[table, read] for read in plugin.reads}
-            spec = guarded("extractor", plugin, plugin.describe, inputs)
+            spec = _described(plugin, inputs)
             reads = {read: keys[table, read] for read in plugin.reads}
             section = found.recipe.extract[number]
             origin = (
@@ -214,13 +210,61 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
             planned[table, name] = column
             raw[table, name], keys[table, name] = spec, column.key
         waiting = [one for one in waiting if one not in ready]
+    _refuse_taken_axes(found, planned.values())
     return tuple(planned.values())
+
+
+def _readable(
+    found: Scan,
+) -> tuple[dict[tuple[Table, str], ColumnSpec], dict[tuple[Table, str], str]]:
+    """What extractors may read before any has run: specs and keys of what scanning gives."""
+    specs: dict[tuple[Table, str], ColumnSpec] = {}
+    keys: dict[tuple[Table, str], str] = {}
+    for place, values in scanned_columns(found).items():
+        dtype = "str" if values.dtype.kind == "U" else values.dtype.name
+        specs[place], keys[place] = ColumnSpec((), (), dtype), digest_array(values)
+    if found.stimuli is not None:
+        specs["stimuli", "image"], keys["stimuli", "image"] = IMAGE, found.provider_key
+    return specs, keys
+
+
+def _described(plugin: Any, inputs: Mapping[str, ColumnSpec]) -> ColumnSpec:
+    """An extractor's spec, where it is one that a column can be made of."""
+    if hasattr(plugin, "fit"):
+        raise PluginError(f"extractor {plugin.name!r}: has fit(), which no version runs yet")
+    spec = guarded("extractor", plugin, plugin.describe, inputs)
+    if not isinstance(spec, ColumnSpec):
+        raise PluginError(
+            f"extractor {plugin.name!r}: describe() gave {type(spec).__name__}, "
+            "expected a ColumnSpec"
+        )
+    if spec.dtype == "str" or 0 in spec.shape or min(spec.shape, default=1) < 0:
+        raise PluginError(
+            f"extractor {plugin.name!r}: describe() gave {spec.dtype} {spec.shape}, "
+            "expected numbers and lengths of at least 1"
+        )
+    return spec
+
+
+def _refuse_taken_axes(found: Scan, columns: Iterable[PlannedColumn]) -> None:
+    """A coordinate is an array of its table too: it cannot have a column's name."""
+    columns = list(columns)
+    names = set(scanned_columns(found)) | {(column.table, column.name) for column in columns}
+    for column in columns:
+        for dim in column.spec.coords:
+            if (column.table, dim) in names:
+                raise RecipeError(
+                    f"the axis {dim!r} of {column.path} and a column of {column.table} have one "
+                    'name; give the column another with as = "…"'
+                )
 
 
 def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
     """Number, column name and plugin of each ``[[extract]]`` section."""
     extractors: list[tuple[int, str, Any]] = []
-    taken = {"trials": RESERVED_TRIALS | set(found.trials.columns), "stimuli": RESERVED_STIMULI}
+    taken = {"trials": RESERVED_TRIALS, "stimuli": RESERVED_STIMULI}
+    for table, name in scanned_columns(found):
+        taken[table] = taken[table] | {name}
     for number, section in enumerate(found.recipe.extract):
         where = f"[[extract]] {number} ({section.plugin})"
         plugin = registry.create("extractor", section.plugin, section.options, found.folder, where)
@@ -281,7 +325,7 @@ def narrow_keys(found: Scan, columns: Iterable[PlannedColumn]) -> dict[tuple[Tab
 
 
 def make_tasks(
-    found: Scan, columns: Iterable[PlannedColumn], done: Mapping[tuple[str, int], set[str]]
+    found: Scan, columns: Iterable[PlannedColumn], done: Collection[tuple[str, int]]
 ) -> tuple[Task, ...]:
     """The row ranges where columns are missing, images first: models take longest to load.
 
@@ -292,7 +336,7 @@ def make_tasks(
     columns
         The columns to compute.
     done
-        (path of the array, shard) to the keys that a valid receipt vouches for.
+        Path of the array and number of each shard that a receipt vouches for.
     """
     wanted = list(columns)
     tables: tuple[Table, ...] = ("stimuli", "trials")
@@ -303,7 +347,7 @@ def make_tasks(
             missing = tuple(
                 column.name
                 for column in wanted
-                if column.table == table and column.key not in done.get((column.path, shard), set())
+                if column.table == table and (column.path, shard) not in done
             )
             if missing:
                 start = shard * rows

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.attributes import DOCUMENT, ColumnEntry
-from eegstore.disk import put
+from eegstore.attributes import DOCUMENT, VERSION, ColumnEntry
+from eegstore.disk import make_folder, put
 from eegstore.errors import InputError
 from eegstore.plan import (
     PlannedColumn,
@@ -28,9 +27,12 @@ from eegstore.plan import (
 )
 from eegstore.protocols import Stateful
 from eegstore.recipe import Recipe
-from eegstore.scan import Scan, scan
-from eegstore.store import Store, build_folder, open_store
+from eegstore.registry import path_options
+from eegstore.scan import Scan, scan, scanned_columns
+from eegstore.store import Store, build_folder, read_root
 from eegstore.worker import ROWS_FILE, read_receipt, temporary_folder
+
+MARKER: Final = "eegstore-build"
 
 
 @dataclass(frozen=True)
@@ -69,19 +71,35 @@ class Plan:
         )
 
     @property
+    def moved(self) -> bool:
+        """Whether the images are no longer where the store's last build read them."""
+        provider = self.found.provider
+        if self.committed is None or provider is None or not path_options(type(provider)):
+            return False
+        return self.committed.attributes.history[-1].folder != str(self.folder)
+
+    @property
     def up_to_date(self) -> bool:
         """Whether the store already is what the recipe asks for."""
         return (
             self.committed is not None
+            and not self.moved
             and self.committed.recipe == self.recipe.document()
             and len(self.reused) == len(self.keys)
             and not self.lost
         )
 
 
-def _check_output(store: Path) -> None:
+def check_output(store: Path) -> None:
     """Refuse a place that holds something else; nothing of others is ever touched."""
-    if not store.exists() or (store / DOCUMENT).is_file() or build_folder(store).is_dir():
+    beside = build_folder(store)
+    ours = is_building(store)
+    if beside.exists() and not ours and (not beside.is_dir() or any(beside.iterdir())):
+        raise InputError(
+            f"{beside}: in the way of the build's own files and not eegstore's; nothing was "
+            "touched, choose another OUT"
+        )
+    if not store.exists() or (store / DOCUMENT).is_file() or ours:
         return
     if not store.is_dir() or any(store.iterdir()):
         raise InputError(
@@ -89,10 +107,23 @@ def _check_output(store: Path) -> None:
         )
 
 
+def is_building(store: Path) -> bool:
+    """Whether a build of the store has begun and not finished."""
+    return (build_folder(store) / MARKER).is_file()
+
+
+def open_build_folder(store: Path) -> None:
+    """Create the folder of what is not the product, marked as ours."""
+    folder = build_folder(store)
+    make_folder(folder)
+    if not (folder / MARKER).is_file():
+        put(VERSION.encode(), folder / MARKER, folder)
+
+
 def make_plan(recipe: Recipe, folder: Path, store: Path) -> Plan:
     """Scan the input, compare with what the store holds, and plan the tasks that are left."""
-    _check_output(store)
-    committed = open_store(store) if (store / DOCUMENT).is_file() else None
+    check_output(store)
+    committed = Store(store, read_root(store)) if (store / DOCUMENT).is_file() else None
     found = scan(recipe, folder)
     columns = plan_columns(found)
     keys = {column.path: column.key for column in columns}
@@ -100,32 +131,54 @@ def make_plan(recipe: Recipe, folder: Path, store: Path) -> Plan:
         keys[f"{table}/{name}"] = key
     changes = compare(committed.attributes.columns if committed else (), keys)
     missing = [column for column in columns if column.path not in changes.reused_paths]
-    tasks = make_tasks(found, missing, _vouched(store, missing))
+    tasks = tasks_left(store, found, missing)
     return Plan(
         store, recipe, folder, found, columns, keys, committed,
         changes.reused, changes.lost, tasks,
     )  # fmt: skip
 
 
-def read_receipts(store: Path) -> list[dict[str, Any]]:
-    """Every valid receipt of a store's build, in the order of the tasks' names."""
-    folder = build_folder(store) / "receipts"
-    receipts = [read_receipt(path) for path in sorted(folder.glob("*.json"))]
-    return [receipt for receipt in receipts if receipt]
+def receipts_folder(store: Path) -> Path:
+    """Where a build keeps its tasks' receipts."""
+    return build_folder(store) / "receipts"
 
 
-def _vouched(store: Path, columns: Sequence[PlannedColumn]) -> dict[tuple[str, int], set[str]]:
-    """Keys that valid receipts vouch for, by array and shard; a shard of another size is lost."""
-    layouts = {column.path: column.layout for column in columns}
-    done: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for receipt in read_receipts(store):
-        for path, vouched in receipt["columns"].items():
-            if path not in layouts:
-                continue
-            shard = store / path / layouts[path].shard_name(receipt["shard"])
-            if shard.is_file() and shard.stat().st_size == vouched["size"]:
-                done[path, receipt["shard"]].add(vouched["key"])
-    return done
+def standing_receipts(store: Path, columns: Sequence[PlannedColumn]) -> list[dict[str, Any]]:
+    """The receipts of earlier, unfinished builds, as far as they vouch for these columns."""
+    wanted = {column.path: column for column in columns}
+    standing = []
+    for path in sorted(receipts_folder(store).glob("*.json")):
+        receipt = read_receipt(path)
+        vouched = {
+            name: facts
+            for name, facts in receipt.get("columns", {}).items()
+            if name in wanted and _stands(store, wanted[name], receipt, facts)
+        }
+        if vouched:
+            standing.append(receipt | {"columns": vouched})
+    return standing
+
+
+def _stands(
+    store: Path, column: PlannedColumn, receipt: Mapping[str, Any], facts: Mapping[str, Any]
+) -> bool:
+    """Whether a receipt vouches for a shard of this very column, and the shard is there."""
+    layout, shard = column.layout, receipt["shard"]
+    if facts["key"] != column.key or shard >= layout.n_shards:
+        return False
+    file = store / column.path / layout.shard_name(shard)
+    same_rows = receipt["rows"] == list(layout.shard_range(shard))
+    return same_rows and file.is_file() and file.stat().st_size == facts["size"]
+
+
+def tasks_left(store: Path, found: Scan, columns: Sequence[PlannedColumn]) -> tuple[Task, ...]:
+    """The tasks that no receipt makes needless."""
+    done = {
+        (path, receipt["shard"])
+        for receipt in standing_receipts(store, columns)
+        for path in receipt["columns"]
+    }
+    return make_tasks(found, columns, done)
 
 
 def refuse_loss(plan: Plan, overwrite: bool) -> None:
@@ -169,20 +222,21 @@ def write_plan(plan: Plan) -> Path:
         shutil.rmtree(old)
     for old in folder.glob("plan-*.json"):
         old.unlink()
-    trials, stimuli = plan.found.trials, plan.found.stimuli
+    trials = plan.found.trials
     work = WorkPlan(
         plan.store.absolute(), plan.folder, plan.recipe.document(), plan.columns, plan.tasks,
         tuple(trials.ch_names), trials.sfreq, tuple(trials.times.tolist()),
+        id=f"{os.getpid()}-{time.monotonic_ns()}",
     )  # fmt: skip
-    (folder / "receipts").mkdir(parents=True, exist_ok=True)
+    receipts_folder(plan.store).mkdir(exist_ok=True)
     temporary_folder(work).mkdir()
     rows: dict[str, NDArray[Any]] = {"n_valid": trials.n_valid}
-    if stimuli is not None:
-        rows |= {"caption": stimuli.caption, "content_id": stimuli.content_id}
+    for (table, name), values in scanned_columns(plan.found).items():
+        rows[f"{table}/{name}"] = values
     np.savez(folder / ROWS_FILE, **rows)  # type: ignore[arg-type]
     for kind, plugin in (("source", plan.found.source), ("stimuli", plan.found.provider)):
         if isinstance(plugin, Stateful):
             np.savez(folder / f"{kind}.npz", **plugin.state())  # type: ignore[arg-type]
-    plan_file = folder / f"plan-{work.id}-{os.getpid()}-{time.monotonic_ns()}.json"
+    plan_file = folder / f"plan-{work.id}.json"
     put(work.to_json(), plan_file, folder)
     return plan_file

@@ -7,7 +7,8 @@ Options typed ``Path`` are resolved against the recipe's folder.
 
 Every plugin may define ``fingerprint() -> str``: a digest of what its options name but do not
 hold, such as the content of a file or the weights of a model. It becomes part of the column's
-key; options typed ``Path`` are then left out of the key, so that moved data keeps its columns.
+key. Without it the content of every option typed ``Path`` is digested. The path itself is never
+part of a key, so that moved data keeps its columns.
 """
 
 from __future__ import annotations

@@ -74,7 +74,19 @@ def _problem(kind: str, cls: Any) -> str:
     # hasattr would find the __call__ of type itself in any class.
     members = {member for base in cls.__mro__ for member in vars(base)}
     missing = [member for member in MEMBERS.get(kind, ("__call__",)) if member not in members]
-    return f"{cls.__name__} lacks {', '.join(missing)}" if missing else _options_problem(cls)
+    if missing:
+        return f"{cls.__name__} lacks {', '.join(missing)}"
+    return (_reads_problem(cls) if kind == "extractor" else "") or _options_problem(cls)
+
+
+def _reads_problem(cls: Any) -> str:
+    """Why no block can be made for an extractor, or an empty string."""
+    if cls.table not in ("trials", "stimuli"):
+        return f"{cls.__name__}.table is {cls.table!r}, expected 'trials' or 'stimuli'"
+    reads = cls.reads
+    if not isinstance(reads, tuple) or not reads or any(not isinstance(one, str) for one in reads):
+        return f"{cls.__name__}.reads is {reads!r:.40}, expected a tuple of column names"
+    return ""
 
 
 def _options_problem(cls: Any) -> str:

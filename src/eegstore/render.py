@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -42,6 +41,11 @@ def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
     return table
 
 
+def _row(table: Table, *cells: str | Text) -> None:
+    """Add a row; text is shown as it is, never read as markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
 def _shape(shape: Sequence[int]) -> str:
     return " × ".join(f"{length:,}" for length in shape)
 
@@ -74,7 +78,7 @@ def _history(done: Report) -> Iterator[RenderableType]:
     for stage in history.stages:
         rate = f"{stage.rows / stage.seconds:,.0f} {stage.of}/s" if stage.seconds else ""
         n_bytes = size(stage.bytes) if stage.bytes else ""
-        table.add_row(stage.name, f"{stage.seconds:.2f}", rate, n_bytes)
+        _row(table, stage.name, f"{stage.seconds:.2f}", rate, n_bytes)
     yield table
     yield ""
     workers = plural(history.n_workers, "worker")
@@ -107,7 +111,8 @@ def plan(planned: Plan) -> RenderableType:
     table = _table("column", "shape", "dtype", "bytes", "", numbers=("bytes",))
     for column in planned.columns:
         layout = column.layout
-        table.add_row(
+        _row(
+            table,
             column.path,
             _shape([layout.n_rows, *layout.row_shape]),
             layout.dtype,
@@ -135,12 +140,13 @@ def store(opened: Store) -> RenderableType:
     for view in (opened.trials, opened.stimuli):
         for column in view.values():
             entry, producer = column.entry, column.attrs["eegstore"]["producer"]
-            table.add_row(
+            _row(
+                table,
                 entry.path,
                 _shape(entry.shape),
                 entry.dtype,
                 column.attrs.get("units", ""),
-                escape(f"{producer['name']} {producer['version']}" if producer else ""),
+                f"{producer['name']} {producer['version']}" if producer else "",
             )
     lines += [table, ""]
     splits = ", ".join(f"{name} {count:,}" for name, count in opened.splits.items())
@@ -174,7 +180,7 @@ def plugins(found: Iterable[Plugin]) -> RenderableType:
     for plugin in found:
         row = plugin.row()
         status = Text(row["status"], style="green" if row["status"] == OK else "red")
-        table.add_row(row["kind"] or "?", *(row[key] for key in list(row)[1:4]), status)
+        _row(table, row["kind"] or "?", *(row[key] for key in list(row)[1:4]), status)
     return table
 
 
@@ -182,7 +188,7 @@ def damage(found: Sequence[Damage]) -> RenderableType:
     """What is damaged in a store."""
     table = _table("file", "problem")
     for one in found:
-        table.add_row(escape(one.file), escape(one.problem))
+        _row(table, one.file, one.problem)
     return table
 
 
@@ -192,7 +198,7 @@ def exported(out: Path, files: Sequence[Path], notice: str) -> RenderableType:
     lines = list(_titled(str(out), f"{plural(len(files), 'file')}, {size(total)}", notice))
     table = _table("file", "bytes", numbers=("bytes",))
     for file in files:
-        table.add_row(escape(file.name), size(file.stat().st_size))
+        _row(table, file.name, size(file.stat().st_size))
     return Group(*lines, table)
 
 
@@ -200,5 +206,5 @@ def recipes(texts: Mapping[str, str]) -> RenderableType:
     """The shipped recipes, each with the first line of its text."""
     table = _table("recipe", "what it builds")
     for name, text in texts.items():
-        table.add_row(name, escape(text.partition("\n")[0].lstrip("# ")))
+        _row(table, name, text.partition("\n")[0].lstrip("# "))
     return table

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore import registry
-from eegstore.disk import digest_bytes, digest_json
-from eegstore.errors import EegStoreError, PluginError
+from eegstore import errors, registry
+from eegstore.disk import digest_bytes, digest_file, digest_json
+from eegstore.errors import EegStoreError, InputError, PluginError, RecipeError
 from eegstore.protocols import Fingerprinted
 from eegstore.recipe import Recipe, Section, SourceSection
 from eegstore.tables import ColumnSpec, Stimuli, Table, Trials
+
+STIMULI_COLUMNS: Final = ("image_path", "label", "concept", "caption", "content_id")
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,30 @@ def plugin_key(
 ) -> str:
     """Digest of a plugin, its options and the content that they name."""
     facts = producer(kind, plugin, section)
-    left_out = {*without, "distribution_version"}
-    content = ""
+    paths = registry.path_options(type(plugin))
+    left_out = {*without, *paths}
     if isinstance(plugin, Fingerprinted):
         content = guarded(kind, plugin, plugin.fingerprint)
-        left_out |= registry.path_options(type(plugin))
+    else:
+        content = [digest_path(path) for name in sorted(paths) for path in _paths(plugin, name)]
     options = {key: value for key, value in facts["options"].items() if key not in left_out}
     return digest_json([facts["kind"], facts["name"], facts["version"], facts["distribution"],
                         options, content])  # fmt: skip
+
+
+def _paths(plugin: Any, option: str) -> list[Path]:
+    """The paths that an option holds."""
+    value = getattr(plugin, option)
+    values = value if isinstance(value, tuple | list) else [value]
+    return [Path(one) for one in values if one is not None]
+
+
+def digest_path(path: Path) -> str:
+    """Digest of a file, or of all files of a folder with their names."""
+    if path.is_file():
+        return digest_file(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest_json([[file.relative_to(path).as_posix(), digest_file(file)] for file in files])
 
 
 def digest_array(values: NDArray[Any]) -> str:
@@ -103,6 +121,8 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     key = digest_json([plugin_key("source", source, section, without=["allow_skips"]), facts, rows])
     found = Scan(recipe, folder, source, trials, key)
     if recipe.stimuli is None:
+        if recipe.pairing is not None:
+            raise RecipeError("[pairing]: there is nothing to pair with; add [stimuli]")
         return found
     provider = registry.create(
         "stimuli", recipe.stimuli.plugin, recipe.stimuli.options, folder, "[stimuli]"
@@ -119,16 +139,39 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
 
 
 def guarded(kind: str, plugin: Any, call: Any, *arguments: Any) -> Any:
-    """Call a plugin; what it raises unexpectedly is a PluginError that names it."""
+    """Call a plugin; what it raises unexpectedly is a PluginError that names it, in one line.
+
+    What the system refuses (a file that is gone, a full disk) is an InputError. An error of a
+    class of the plugin's own becomes one of ours: it has to reach another process.
+    """
     try:
         return call(*arguments)
-    except EegStoreError:
-        raise
-    except Exception as error:
+    except EegStoreError as error:
+        ours = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
+        if type(error) is ours:
+            raise
+        raise ours(str(error)) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        raise InputError(f"{kind} {plugin.name!r}: {where}{reason}") from error
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(
-            f"{kind} {plugin.name!r} failed: {type(error).__name__}: {error}; "
-            "--debug shows its traceback"
+            f"{kind} {plugin.name!r} failed: {reason}; --debug shows its traceback"
         ) from error
+
+
+def scanned_columns(found: Scan) -> dict[tuple[Table, str], NDArray[Any]]:
+    """The narrow columns that scanning gives, which extractors may read."""
+    columns: dict[tuple[Table, str], NDArray[Any]] = {("trials", "label"): found.trials.label}
+    if found.trials.stimulus_key is not None:
+        columns["trials", "stimulus_key"] = found.trials.stimulus_key
+    columns |= {("trials", name): values for name, values in found.trials.columns.items()}
+    if found.stimuli is not None:
+        columns |= {("stimuli", name): getattr(found.stimuli, name) for name in STIMULI_COLUMNS}
+        columns |= {("stimuli", name): values for name, values in found.stimuli.columns.items()}
+    return columns
 
 
 def eeg_spec(trials: Trials) -> ColumnSpec:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.errors import PluginError
+from eegstore.errors import InputError, PluginError
 from eegstore.scan import Scan, guarded, split_plugin
 
 SKIPPED: Final = "skipped"
+# Exporters name files after splits.
+SPLIT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 EVERYTHING: Final = "train"
 
 
@@ -24,9 +27,15 @@ def split(found: Scan, stimulus: NDArray[np.int64], valid: NDArray[np.bool_]) ->
         names = np.asarray(
             guarded("split", plugin, plugin, found.trials, stimulus, found.stimuli)
         ).astype(np.str_)
-        if names.shape != (n_trials,) or (names == "").any():
+        if names.shape != (n_trials,):
             raise PluginError(
                 f"split {plugin.name!r}: gave {names.shape}, expected a name for each of "
                 f"{n_trials} trials"
             )
+        for name in np.unique(names):
+            if name == SKIPPED or not SPLIT_NAME.fullmatch(name):
+                raise InputError(
+                    f"[split] {plugin.name}: a split is called {str(name)!r:.80}; expected "
+                    f"letters, digits, '_', '-' and '.', and not {SKIPPED!r}"
+                )
     return np.where(valid, names, SKIPPED)

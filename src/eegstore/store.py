@@ -33,6 +33,7 @@ from eegstore.tables import ColumnSpec, Table
 if TYPE_CHECKING:
     import xarray
 
+TRIALS_COLUMNS: Final = ("eeg", "label", "stimulus", "score", "split", "valid")
 DIGEST_BYTES: Final = 32
 SHARD_RECORD_BYTES: Final = 40  # a shard's SHA-256, then its size as a little-endian uint64
 CODEC_OF: Final = {
@@ -393,6 +394,13 @@ def open_store(path: str | Path) -> Store:
     """
     store = Path(path)
     try:
-        return Store(store, read_root(store))
+        opened = Store(store, read_root(store))
     except ValidationError as error:
         raise DamageError(f"{store}: {DOCUMENT}: {error.errors()[0]['msg']}") from None
+    missing = [name for name in TRIALS_COLUMNS if name not in opened.trials]
+    if missing:
+        raise IncompleteError(
+            f"{store}: a build is replacing {', '.join(missing)}, or was interrupted in it; "
+            "run it again to resume"
+        )
+    return opened

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +54,13 @@ def _extra_columns(
         if not COLUMN_NAME.fullmatch(name) or name in taken:
             raise ValueError(f"{owner}.columns has {name!r}: not a free lower-case column name")
     return {name: _narrow(owner, name, values, n_rows) for name, values in columns.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A numpy value as the JSON value that it is."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise ValueError(f"ColumnSpec.attrs has a {type(value).__name__}, expected JSON values")
 
 
 RESERVED_TRIALS = frozenset(
@@ -230,12 +239,23 @@ class ColumnSpec:
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.dims) != len(self.shape):
-            raise ValueError(f"ColumnSpec has dims {self.dims} for shape {self.shape}")
-        for dim, values in self.coords.items():
-            length = dict(zip(self.dims, self.shape, strict=True)).get(dim)
+        dims, shape = tuple(self.dims), tuple(operator.index(length) for length in self.shape)
+        if len(dims) != len(shape) or len(set(dims)) != len(dims):
+            raise ValueError(f"ColumnSpec has dims {dims} for shape {shape}: one name an axis")
+        coords = {dim: np.asarray(values).tolist() for dim, values in self.coords.items()}
+        for dim, values in coords.items():
+            length = dict(zip(dims, shape, strict=True)).get(dim)
             if length != len(values):
                 raise ValueError(f"ColumnSpec.coords[{dim!r}]: {len(values)} values for {length}")
+        set_ = object.__setattr__
+        set_(self, "dims", dims)
+        set_(self, "shape", shape)
+        set_(self, "coords", coords)
+        # Of a big-endian type too: bytes are stored little-endian, whatever the machine's order.
+        set_(self, "dtype", self.dtype if self.dtype == "str" else np.dtype(self.dtype).name)
+        if self.dtype != "str" and np.dtype(self.dtype).kind not in "biuf":
+            raise ValueError(f"ColumnSpec.dtype is {self.dtype}, expected bool, int or float")
+        set_(self, "attrs", json.loads(json.dumps(dict(self.attrs), default=_plain)))
 
     @property
     def row_bytes(self) -> int:

@@ -61,6 +61,8 @@ class Worker:
         self._scans = plan_file.parent
         self.recipe = parse_recipe(self.plan.recipe, "the plan's recipe")
         self.columns = {(column.table, column.name): column for column in self.plan.columns}
+        self._extractors: dict[int, Any] = {}
+        self._arrays: dict[tuple[Table, str], ShardedArray] = {}
 
     def _reader(self, kind: str, name: str, options: dict[str, Any]) -> Any:
         """The source or the provider, with the state of the driver's scan where it keeps one."""
@@ -85,24 +87,29 @@ class Worker:
 
     @functools.cached_property
     def rows(self) -> dict[str, NDArray[Any]]:
-        """Narrow columns that tasks need: ``n_valid``, ``caption``, ``content_id``."""
+        """``n_valid``, and the narrow columns that scanning gave, named ``table/column``."""
         with np.load(self._scans / ROWS_FILE, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
-    @functools.cache  # noqa: B019 - a worker lives as long as its process
     def extractor(self, number: int) -> Any:
         """The extractor of a ``[[extract]]`` section, prepared."""
-        section = self.recipe.extract[number]
-        plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
-        if hasattr(plugin, "prepare"):
-            guarded("extractor", plugin, plugin.prepare)
-        return plugin
+        if number not in self._extractors:
+            section = self.recipe.extract[number]
+            plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
+            if hasattr(plugin, "prepare"):
+                guarded("extractor", plugin, plugin.prepare)
+            self._extractors[number] = plugin
+        return self._extractors[number]
 
-    @functools.cache  # noqa: B019
-    def stored(self, table: Table, name: str) -> ShardedArray:
-        """A column that an earlier task or build has written."""
-        column = self.columns[table, name]
-        return ShardedArray(self.plan.store / column.path, column.layout)
+    def stored(self, table: Table, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows of a column that a scan gave, or that an earlier task or build has written."""
+        if (table, name) not in self.columns:
+            return self.rows[f"{table}/{name}"][rows]
+        if (table, name) not in self._arrays:
+            column = self.columns[table, name]
+            array = ShardedArray(self.plan.store / column.path, column.layout)
+            self._arrays[table, name] = array
+        return self._arrays[table, name].take(rows)
 
 
 @functools.lru_cache(maxsize=1)

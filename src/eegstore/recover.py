@@ -1,0 +1,87 @@
+"""Brings what earlier, unfinished builds left behind in line with a plan, before any task runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eegstore.attributes import ColumnEntry
+from eegstore.commit import TABLES, remove
+from eegstore.disk import fsync_folder
+from eegstore.prepare import Plan, receipts_folder, standing_receipts, tasks_left
+from eegstore.store import records_path
+from eegstore.worker import read_receipt, receipt_path, write_receipt
+
+
+def recover(plan: Plan) -> Plan:
+    """Remove what the plan replaces, and all that neither a commit nor a receipt vouches for.
+
+    Receipts are cut down to what they vouch for under this plan before a task replaces a shard:
+    no receipt is ever left that names bytes which are no longer there.
+    """
+    committed = plan.committed
+    if committed is not None:
+        committed = remove(plan.store, committed, list(_in_the_way(plan)))
+    entries = committed.attributes.columns if committed else []
+    receipts = standing_receipts(plan.store, plan.computed)
+    _rewrite_receipts(plan.store, {receipt["task"]: receipt for receipt in receipts})
+    _delete_strangers(plan, entries, receipts)
+    tasks = tasks_left(plan.store, plan.found, plan.computed)
+    return replace(plan, committed=committed, tasks=tasks)
+
+
+def _in_the_way(plan: Plan) -> Iterator[ColumnEntry]:
+    """Committed columns that tasks will replace; other rows replace everything.
+
+    Other narrow columns stay readable until the commit, which replaces them in a moment.
+    """
+    computed = {column.path for column in plan.computed}
+    for entry in plan.lost:
+        if entry.kind == "wide" or "trials/eeg" in computed or entry.path in computed:
+            yield entry
+
+
+def _rewrite_receipts(store: Path, standing: Mapping[str, dict[str, Any]]) -> None:
+    folder = receipts_folder(store)
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.stem not in standing:
+            path.unlink()
+    for name, receipt in standing.items():
+        path = receipt_path(store, name)
+        if read_receipt(path) != receipt:
+            write_receipt(path, receipt)
+    fsync_folder(folder)
+
+
+def _delete_strangers(
+    plan: Plan, entries: Iterable[ColumnEntry], receipts: Iterable[Mapping[str, Any]]
+) -> None:
+    """Delete every file of the tables that is neither committed nor vouched for."""
+    layouts = {column.path: column.layout for column in plan.computed}
+    kept = {
+        plan.store / path / layouts[path].shard_name(receipt["shard"])
+        for receipt in receipts
+        for path in receipt["columns"]
+    }
+    committed = {plan.store / entry.path for entry in entries}
+    committed |= {plan.store / records_path(one.table, one.name) for one in entries}
+    for group in (*TABLES, "digests"):
+        for folder in (plan.store / group).glob("*/"):
+            if folder not in committed:
+                _delete_all_but(kept, folder)
+
+
+def _delete_all_but(kept: set[Path], folder: Path) -> None:
+    """Delete the files of a folder that are not kept, and the folders that are empty then."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in kept:
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
