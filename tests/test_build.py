@@ -459,3 +459,200 @@ def test_without_stimuli_nothing_is_paired_and_all_is_train(tmp_path: Path) -> N
     assert (store.trials["stimulus"][:] == -1).all()
     assert store.splits == {"train": 60}
     assert store.stimuli.n_rows == 0
+
+
+def test_an_extractor_may_read_what_the_scan_gave(tmp_path: Path, register: Register) -> None:
+    @dataclass(frozen=True)
+    class Labelled(Peak):
+        name: ClassVar[str] = "labelled"
+        reads: ClassVar[tuple[str, ...]] = ("eeg", "label", "repetition")
+
+        def __call__(self, block: Block) -> Any:
+            weight = block["label"] + 100 * block["repetition"]
+            return (abs(block["eeg"]).max(axis=-1) * weight[:, None]).astype(np.float32)
+
+    register(Labelled)
+    eegstore.build(only("labelled"), tmp_path / "a.zarr")
+    trials = eegstore.open_store(tmp_path / "a.zarr").trials
+    weight = trials["label"][:] + 100 * trials["repetition"][:]
+    expected = (abs(trials["eeg"][:]).max(axis=-1) * weight[:, None]).astype(np.float32)
+    np.testing.assert_array_equal(trials["labelled"][:], expected)
+
+
+def test_values_are_stored_in_one_byte_order(tmp_path: Path, register: Register) -> None:
+    @dataclass(frozen=True)
+    class Swapped(Peak):
+        name: ClassVar[str] = "swapped"
+
+        def describe(self, inputs: Any) -> ColumnSpec:
+            return ColumnSpec(("channel",), inputs["eeg"].shape[:1], ">f4")
+
+    register(Swapped)
+    eegstore.build(only("swapped"), tmp_path / "a.zarr")
+    trials = eegstore.open_store(tmp_path / "a.zarr").trials
+    np.testing.assert_array_equal(trials["swapped"][:], abs(trials["eeg"][:]).max(axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        (lambda: None, "gave NoneType, expected a ColumnSpec"),
+        (lambda: ColumnSpec(("channel", "channel"), (4, 4), "float32"), "one name an axis"),
+        (lambda: ColumnSpec(("lag",), (0,), "float32"), "lengths of at least 1"),
+        (lambda: ColumnSpec((), (), "str"), "expected numbers"),
+        (lambda: ColumnSpec((), (), "complex64"), "expected bool, int or float"),
+        (lambda: ColumnSpec(("lag",), (3,), "float32", {"lag": [1, 2]}), "2 values for 3"),
+        (lambda: ColumnSpec((), (), "float32", attrs={"fit": object()}), "expected JSON values"),
+    ],
+)
+def test_a_description_no_column_can_be_made_of_is_refused(
+    tmp_path: Path, register: Register, spec: Callable[[], Any], complaint: str
+) -> None:
+    @dataclass(frozen=True)
+    class Odd(Peak):
+        name: ClassVar[str] = "odd"
+
+        def describe(self, inputs: Any) -> Any:
+            return spec()
+
+    register(Odd)
+    with pytest.raises(PluginError, match=f"'odd'.*{complaint}"):
+        eegstore.build(only("odd"), tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_numpy_values_describe_a_column(tmp_path: Path, register: Register) -> None:
+    @dataclass(frozen=True)
+    class Lags(Peak):
+        name: ClassVar[str] = "lags"
+
+        def describe(self, inputs: Any) -> ColumnSpec:
+            coords = {"lag": np.arange(3) / 10}
+            return ColumnSpec(("lag",), (3,), "float32", coords, attrs={"n": np.int64(3)})
+
+        def __call__(self, block: Block) -> Any:
+            return block["eeg"][:, 0, :3].copy()
+
+    register(Lags)
+    eegstore.build(only("lags"), tmp_path / "a.zarr")
+    column = eegstore.open_store(tmp_path / "a.zarr").trials["lags"]
+    assert column.spec.coords == {"lags_lag": [0.0, 0.1, 0.2]}
+    assert column.attrs["n"] == 3
+
+
+def test_an_axis_and_a_column_of_one_name_are_refused_before_anything_runs(
+    tmp_path: Path, register: Register
+) -> None:
+    register(Peak)
+    clash = recipe(extract=[{"plugin": "spectral"}, {"plugin": "peak", "as": "spectral_feature"}])
+    with pytest.raises(RecipeError, match=r"axis 'spectral_feature' of trials/spectral"):
+        eegstore.build(clash, tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "ValueError('two\\nlines')"])
+def test_a_plugin_that_exits_or_writes_lines_is_one_line(
+    tmp_path: Path, register: Register, raised: str
+) -> None:
+    @dataclass(frozen=True)
+    class Quits(Peak):
+        name: ClassVar[str] = "quits"
+
+        def __call__(self, block: Block) -> Any:
+            raise eval(raised)
+
+    register(Quits)
+    with pytest.raises(PluginError) as caught:
+        eegstore.build(only("quits"), tmp_path / "a.zarr")
+    assert "\n" not in str(caught.value)
+    assert raised.split("(", maxsplit=1)[0] in str(caught.value)
+
+
+def test_a_file_that_an_option_names_is_part_of_the_key(tmp_path: Path, register: Register) -> None:
+    @dataclass(frozen=True)
+    class Weighted(Peak):
+        name: ClassVar[str] = "weighted"
+        weights: Path = Path("weights.txt")
+
+        def __call__(self, block: Block) -> Any:
+            weight = np.float32(self.weights.read_text())
+            return weight * abs(block["eeg"]).max(axis=-1)
+
+    register(Weighted)
+    weights = tmp_path / "weights.txt"
+    made = recipe(stimuli=None, pairing=None,
+                  extract=[{"plugin": "weighted", "weights": str(weights)}])  # fmt: skip
+    values = []
+    for weight in ("1", "3"):
+        weights.write_text(weight)
+        eegstore.build(made, tmp_path / "a.zarr")
+        values.append(eegstore.open_store(tmp_path / "a.zarr").trials["weighted"][:])
+    np.testing.assert_array_equal(values[1], 3 * values[0])
+
+
+def test_a_pairing_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="label"):
+        eegstore.build(recipe(source=EEG | {"n_classes": 12}), tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+    with pytest.raises(RecipeError, match=r"\[pairing\]: there is nothing to pair with"):
+        eegstore.build(recipe(stimuli=None), tmp_path / "b.zarr")
+
+
+def test_moved_images_are_found_again_after_a_build(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    (here / "images").mkdir(parents=True)
+    for digit in range(10):
+        Image.new("RGB", (8, 8), (digit, 0, 0)).save(here / "images" / f"{digit}.png")
+    (here / "r.toml").write_text(
+        '[source]\nplugin = "synthetic"\nn_trials = 20\n'
+        '[stimuli]\nplugin = "image-folder"\npath = "images"\n'
+    )
+    first = eegstore.build(here / "r.toml", tmp_path / "a.zarr")
+    here.rename(tmp_path / "there")
+    with pytest.raises(InputError):
+        eegstore.open_store(tmp_path / "a.zarr").image(3)
+    second = eegstore.build(tmp_path / "there" / "r.toml", tmp_path / "a.zarr")
+    assert second.history is not None
+    assert second.history.computed == []
+    assert second.digest == first.digest
+    assert eegstore.open_store(tmp_path / "a.zarr").image(3)[0, 0, 0] == 3
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a/b", "skipped", "", ".hidden"])
+def test_a_split_that_could_name_another_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from eegstore_plugins.splits import RandomSplit
+
+    monkeypatch.setattr(RandomSplit, "__call__", lambda self, trials, *_: np.full(60, name))
+    with pytest.raises(InputError, match=r"\[split\] random: a split is called"):
+        eegstore.build(recipe(extract=[]), tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("lost", ["trials/spectral/c/0/0/0", "trials/label/c/0", "trials/eeg"])
+def test_a_column_that_lost_a_file_is_made_again_alone(tmp_path: Path, lost: str) -> None:
+    store = tmp_path / "a.zarr"
+    first = eegstore.build(recipe(), store)
+    files = data_files(store)
+    for path in sorted((store / lost).rglob("*"), reverse=True) or [store / lost]:
+        if path.is_file() and path.name != "zarr.json":
+            path.unlink()
+    column = lost.split("/")[1]
+    kept = {path: when for path, when in modified(store).items() if column not in path}
+    report = eegstore.build(recipe(), store)
+    assert report.history is not None
+    assert report.history.computed == ([] if column == "label" else [f"trials/{column}"])
+    assert report.digest == first.digest
+    assert data_files(store) == files
+    now = modified(store)
+    assert {path for path, when in kept.items() if now[path] != when} <= {"zarr.json"}
+    assert eegstore.verify(store, deep=True) == []
+
+
+def test_a_plan_names_what_is_rewritten(tmp_path: Path) -> None:
+    eegstore.build(recipe(), tmp_path / "a.zarr")
+    changed = recipe(split={"plugin": "random", "test_size": 0.25, "seed": 1})
+    planned = eegstore.builder.plan(changed, tmp_path / "a.zarr")
+    assert planned.rewritten == ("trials/split",)
+    assert planned.tasks == ()
+    assert not planned.up_to_date

@@ -269,3 +269,29 @@ def test_help_lists_the_commands_and_starts_fast(tmp_path: Path) -> None:
 def test_a_folder_of_a_recipes_name_does_not_hide_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     assert "400 trials" in run("build", "demo", "--plan", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("out", ["/", "/proc/x.zarr", "/dev/null/x.zarr", "n" * 260])
+def test_a_place_that_cannot_be_written_to_is_one_line(folder: Path, out: str) -> None:
+    done = run("build", "tiny.toml", out, cwd=folder, code=3)
+    assert done.stderr.count("\n") == 1
+    assert "eegstore: " in done.stderr
+    exported = run("export", "tiny.zarr", out, "--format", "npy", cwd=folder, code=3)
+    assert exported.stderr.count("\n") == 1
+
+
+def test_an_export_beyond_the_limit_of_a_files_size_fails(folder: Path, tmp_path: Path) -> None:
+    command = (
+        f"ulimit -f 40; {sys.executable} -m eegstore export tiny.zarr {tmp_path}/out --format npy"
+    )
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_in_data_are_never_read_as_markup(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    run("build", "tiny.toml", "[red]a[/b].zarr", "--quiet", cwd=tmp_path)
+    shown = run("verify", "[red]a[/b].zarr", cwd=tmp_path).stdout
+    assert shown.startswith("[red]a[/b].zarr: ")

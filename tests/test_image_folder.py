@@ -54,13 +54,20 @@ def test_flat_integer_names_are_the_labels_in_natural_order(tmp_path):
     assert [image[0, 0, 0] for image in folder.read(0, 4)] == [0, 1, 2, 10]
 
 
-def test_flat_names_that_are_not_all_integers_are_concepts(tmp_path):
-    for name in ("10.png", "2.png", "cat.png", "cat.gif"):
+def test_flat_names_that_are_no_integers_are_concepts(tmp_path):
+    for name in ("dog10.png", "dog2.png", "cat.png", "cat.gif"):
         write_image(tmp_path / name)
     stimuli = ImageFolder(tmp_path).scan()
-    assert stimuli.image_path.tolist() == ["2.png", "10.png", "cat.gif", "cat.png"]
-    assert stimuli.concept.tolist() == ["2", "10", "cat", "cat"]
-    assert stimuli.label.tolist() == [0, 1, 2, 2]
+    assert stimuli.image_path.tolist() == ["cat.gif", "cat.png", "dog2.png", "dog10.png"]
+    assert stimuli.concept.tolist() == ["cat", "cat", "dog2", "dog10"]
+    assert stimuli.label.tolist() == [0, 0, 1, 2]
+
+
+def test_one_stray_image_among_labelled_ones_relabels_nothing(tmp_path):
+    for name in ("1.png", "2.png", "all.png"):
+        write_image(tmp_path / name)
+    with pytest.raises(InputError, match=r"'1'.*'all'.*say with 'pattern'"):
+        ImageFolder(tmp_path).scan()
 
 
 def test_leading_zeros_do_not_change_an_integer_label(tmp_path):

@@ -81,17 +81,19 @@ def test_the_mindwave_excerpt_reports_its_bad_events_by_line(
         if int(fields[5]) != len(fields[6].split(","))
     ]
     assert len(bad) == 20
-    source = {"plugin": "mindbigdata", "path": str(path), "n_times": 900}
+    source = {"plugin": "mindbigdata", "path": str(path), "n_times": 1000}
     with pytest.raises(InputError, match=rf"20 .*line {bad[0]}: .*allow_skips = true"):
         eegstore.build({"source": source}, tmp_path / "mw.zarr")
     report = eegstore.build({"source": source | {"allow_skips": True}}, tmp_path / "mw.zarr")
     assert report.history is not None
+    [hint] = report.hints
+    assert "20 of 20 trials are shorter than n_times = 1000 and are padded (pad = 'nan')" in hint
     assert [int(line.split(":")[0].removeprefix("line ")) for line in report.history.skipped] == bad
     eeg = eegstore.open_store(tmp_path / "mw.zarr").trials["eeg"][:]
     sound = [fields for number, fields in enumerate(lines, 1) if number not in bad]
-    assert eeg.shape == (20, 1, 900)
+    assert eeg.shape == (20, 1, 1000)
     for trial, fields in zip(eeg, sound, strict=True):
-        values = np.array([float(value) for value in fields[6].split(",")], dtype=np.float32)[:900]
+        values = np.array([float(value) for value in fields[6].split(",")], dtype=np.float32)[:1000]
         np.testing.assert_array_equal(trial[0, : len(values)], values)
         assert np.isnan(trial[0, len(values) :]).all()
 

@@ -177,3 +177,23 @@ def test_a_second_writer_is_told_who_holds_the_store(tmp_path: Path, made: dict[
     finish(process)
     eegstore.build(made, store)
     assert lock.exists()
+
+
+def test_ctrl_c_ends_an_export_that_a_c_library_writes(tmp_path: Path) -> None:
+    many = recipe(source=EEG | {"n_trials": 6000, "n_channels": 32, "n_times": 512}, extract=[])
+    eegstore.build(many, tmp_path / "a.zarr")
+    command = ["export", "a.zarr", "a.h5", "--format", "hdf5", "--level", "9"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eegstore", *command],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and not list(tmp_path.glob(".a.h5-*/a.h5")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 5
+    assert process.returncode == 130
+    assert errors == "interrupted\n"
+    assert not list(tmp_path.glob("*.h5*"))
+    assert not list(tmp_path.glob(".a.h5*"))

@@ -217,7 +217,7 @@ def make_interrupted(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (make_nothing, InputError, "not an eegstore store (there is no zarr.json in it)"),
+        (make_nothing, InputError, "not an eegstore store (there is no such folder)"),
         (make_file, InputError, "not an eegstore store (there is no zarr.json in it)"),
         (Path.mkdir, InputError, "not an eegstore store (there is no zarr.json in it)"),
         (make_plain_group, InputError, "not an eegstore store (its zarr.json is not ours)"),

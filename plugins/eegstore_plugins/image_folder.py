@@ -160,8 +160,15 @@ def _by_rule(paths: Sequence[str]) -> list[Category]:
             "say with 'pattern' what label and concept are"
         )
     names = [PurePosixPath(path).parent.name or PurePosixPath(path).stem for path in paths]
-    if all(INTEGER.fullmatch(name) for name in names):
+    integers = [INTEGER.fullmatch(name) is not None for name in names]
+    if all(integers):
         return [Category(int(name), str(int(name))) for name in names]
+    if any(integers):
+        named, odd = names[integers.index(True)], names[integers.index(False)]
+        raise InputError(
+            f"some images are named by a label ({named!r}) and some are not ({odd!r}); rename or "
+            "remove the odd ones, or say with 'pattern' what label and concept are"
+        )
     label_of = {name: label for label, name in enumerate(_natural(set(names)))}
     numbers = [NUMBERED.fullmatch(name) for name in names]
     if depths == {0} or not all(numbers):

@@ -151,6 +151,17 @@ class MindBigData:
             label=found.code,
             columns={"event": found.event, "n_samples": found.n_samples},
             skipped=found.skipped,
+            hints=self._hints(found.n_samples, found.where.n_times),
+        )
+
+    def _hints(self, n_samples: NDArray[np.int64], n_times: int) -> tuple[str, ...]:
+        """What a user should know of the padding."""
+        n_padded = int((n_samples < n_times).sum())
+        if not n_padded:
+            return ()
+        return (
+            f"{n_padded} of {len(n_samples)} trials are shorter than n_times = {n_times} and are "
+            f"padded (pad = {self.pad!r}); n_times = {n_samples.min()} needs no padding",
         )
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:

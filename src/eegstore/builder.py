@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import importlib.metadata
-import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import registry
-from eegstore.attributes import VERSION, HistoryEntry, StageEntry
+from eegstore.account import Listener, Report, Run, Stages
+from eegstore.attributes import HistoryEntry
 from eegstore.commit import Commit, NarrowColumn, narrow_columns, remove, shard_records
 from eegstore.disk import writer_lock
 from eegstore.driver import run_tasks
@@ -29,7 +24,6 @@ from eegstore.errors import (
     InputError,
     InterruptedBuildError,
     RecipeError,
-    UsageError,
 )
 from eegstore.extract import invalid_rows, rejected_trials
 from eegstore.pair import WrittenColumn, pair
@@ -44,172 +38,13 @@ from eegstore.prepare import (
     standing_receipts,
     write_plan,
 )
-from eegstore.recipe import Recipe, load_recipe, nearest, parse_recipe
+from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.recover import recover
 from eegstore.scan import pairing_plugin
 from eegstore.shards import ShardedArray
 from eegstore.split import split
 from eegstore.store import beside, build_folder
-from eegstore.tables import Table
 from eegstore.worker import worker
-
-LIBRARIES: Final = ("numpy", "scipy", "zarr", "numcodecs", "torch", "transformers", "mne")
-WORTH_PROCESSES: Final = 2
-BEFORE_TASKS: Final = ("scan",)
-AFTER_TASKS: Final = ("pair", "split", "commit")
-Listener = Callable[[str, int, int], None]
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class Stages:
-    """What each stage took, summed over tasks."""
-
-    def __init__(self) -> None:
-        self._sums: dict[tuple[str, Table], list[float]] = {}
-
-    def add(
-        self, name: str, seconds: float, rows: int, bytes: int = 0, of: Table = "trials"
-    ) -> None:
-        """Add to a stage."""
-        sums = self._sums.setdefault((name, of), [0.0, 0, 0])
-        for number, value in enumerate((seconds, rows, bytes)):
-            sums[number] += value
-
-    def run(self, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Time a call as a stage."""
-        start = time.perf_counter()
-        result = call(*args, **kwargs)
-        self.add(name, time.perf_counter() - start, 0)
-        return result
-
-    def entries(self, n_trials: int) -> list[StageEntry]:
-        """The stages in the order of the data flow; the driver's own went through all trials."""
-        entries = []
-        for (name, of), (seconds, rows, n_bytes) in self._sums.items():
-            own = name in (*BEFORE_TASKS, *AFTER_TASKS)
-            entries.append(
-                StageEntry(
-                    name=name,
-                    of=of,
-                    seconds=seconds,
-                    rows=n_trials if own else int(rows),
-                    bytes=int(n_bytes),
-                )
-            )
-        return sorted(
-            entries,
-            key=lambda entry: (
-                entry.name not in BEFORE_TASKS,
-                entry.name in AFTER_TASKS,
-                entry.of == "stimuli",
-            ),
-        )
-
-
-def _n_cpus() -> int:
-    """Processors that this process may use, where the platform tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _library_versions() -> dict[str, str]:
-    versions = {}
-    for name in LIBRARIES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a build was started."""
-
-    executor: str
-    n_workers: int
-    listener: Listener
-    started: str
-    clock: float
-
-    @classmethod
-    def start(
-        cls,
-        plan: Plan,
-        executor: str | None,
-        n_workers: int | None,
-        listener: Listener,
-        begin: float,
-    ) -> Self:
-        """Choose the executor: processes are worth their start from a few tasks on."""
-        workers = _n_cpus() if n_workers is None else n_workers
-        if workers < 1:
-            raise UsageError(f"--workers {n_workers}: expected a positive number")
-        usual = "processes" if len(plan.tasks) > WORTH_PROCESSES and workers > 1 else "serial"
-        known = [one.name for one in registry.usable("executor")]
-        if executor is not None and executor not in known:
-            raise UsageError(f"no executor is called {executor!r}; {nearest(executor, known)}")
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return cls(executor or usual, workers, listener, now, begin)
-
-    def history(
-        self,
-        plan: Plan,
-        stages: Stages,
-        valid: NDArray[np.bool_],
-        stimulus: NDArray[np.int64],
-    ) -> HistoryEntry:
-        """What the store records of the build."""
-        skipped = list(plan.found.trials.skipped)
-        return HistoryEntry(
-            started=self.started,
-            seconds=time.perf_counter() - self.clock,
-            eegstore=VERSION,
-            libraries=_library_versions(),
-            folder=str(plan.folder),
-            executor=self.executor,
-            n_workers=self.n_workers,
-            computed=[column.path for column in plan.computed],
-            reused=[entry.path for entry in plan.reused if entry.kind == "wide"],
-            dropped=[entry.path for entry in plan.dropped],
-            counts={
-                "trials": plan.found.n_rows["trials"],
-                "stimuli": plan.found.n_rows["stimuli"],
-                "invalid": int(np.sum(~valid)),
-                "unpaired": int(np.sum(stimulus < 0)),
-                "skipped": len(skipped),
-            },
-            skipped=skipped,
-            stages=stages.entries(plan.found.n_rows["trials"]),
-        )
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a build did; ``history`` is what the store recorded of it, None if nothing was done."""
-
-    store: Path
-    digest: str
-    n_trials: int
-    n_stimuli: int
-    notice: str
-    hints: tuple[str, ...]
-    history: HistoryEntry | None
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether there was nothing to do."""
-        return self.history is None
-
-    def document(self) -> dict[str, Any]:
-        """The report as a JSON value."""
-        facts = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        history = self.history.model_dump(mode="json") if self.history else None
-        return facts | {
-            "store": str(self.store),
-            "history": history,
-            "up_to_date": self.up_to_date,
-        }
 
 
 def default_store(recipe: Recipe, given: str | Path | Mapping[str, Any]) -> Path:
@@ -302,7 +137,10 @@ def plan(
 ) -> Plan:
     """What ``build`` would do with the same arguments; nothing is written."""
     loaded, folder = read_recipe(recipe, assignments)
-    return make_plan(loaded, folder, default_store(loaded, recipe) if out is None else Path(out))
+    store = default_store(loaded, recipe) if out is None else Path(out)
+    planned = make_plan(loaded, folder, store)
+    _pair_early(planned)
+    return planned
 
 
 def build(

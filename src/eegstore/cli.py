@@ -17,21 +17,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, cast
 
 import typer
 
+from eegstore import __version__
 from eegstore.errors import EegStoreError, InterruptedBuildError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from eegstore.prepare import Plan
 
 P = ParamSpec("P")
 DAMAGED = 5
 
 app = typer.Typer(
     name="eegstore",
-    help="EEG recordings and the images people saw, in one Zarr v3 store that a model trains from.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -90,7 +89,12 @@ def show(renderable: RenderableType, quiet: bool = False) -> None:
 
     if not quiet:
         text = Text(renderable) if isinstance(renderable, str) else renderable
-        Console(highlight=False).print(text)
+        console = Console(highlight=False)
+        # rich would end the process with an exit code of its own where the reader has gone.
+        with console.capture() as captured:
+            console.print(text)
+        sys.stdout.write(captured.get())
+        sys.stdout.flush()
 
 
 def print_json(value: Any) -> None:
@@ -117,6 +121,22 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
             bar.update(task, description=stage, completed=done, total=total or None)
 
         yield tell
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"eegstore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """EEG recordings and the images people saw, in one Zarr v3 store that a model trains from."""
 
 
 def _interrupt(*_: object) -> None:
@@ -156,7 +176,7 @@ def build_command(
     if plan:
         planned = builder.plan(recipe, out, assignments=assignments)
         if json_:
-            print_json(_plan_document(planned))
+            print_json(render.plan_document(planned))
         else:
             show(render.plan(planned))
         return
@@ -174,27 +194,6 @@ def build_command(
         print_json(done.document())
     else:
         show(render.report(done), quiet)
-
-
-def _plan_document(planned: Plan) -> dict[str, Any]:
-    reused = {entry.path for entry in planned.reused}
-    return {
-        "store": str(planned.store),
-        "up_to_date": planned.up_to_date,
-        "columns": [
-            {
-                "path": column.path,
-                "shape": [column.layout.n_rows, *column.layout.row_shape],
-                "dtype": column.layout.dtype,
-                "bytes": column.n_bytes,
-                "reused": column.path in reused,
-            }
-            for column in planned.columns
-        ],
-        "dropped": [entry.path for entry in planned.dropped],
-        "tasks": len(planned.tasks),
-        "worker_bytes": planned.worker_bytes,
-    }
 
 
 @app.command("info")
@@ -309,7 +308,7 @@ def verify_command(
         print_json({"store": str(store), "deep": deep, "ok": not found, "damage": damage})
     elif found:
         show(render.damage(found))
-        how = "delete it and build again"
+        how = "delete the damaged files and build again"
         print(f"eegstore: {store}: {len(found)} damaged; {how}", file=sys.stderr)
     else:
         checked = "every byte is" if deep else "metadata, presence and sizes are"
@@ -344,8 +343,8 @@ class Schema(StrEnum):
 @reported
 def schema_command(
     of: Annotated[Schema, typer.Argument(help="What to describe.")] = Schema.recipe,
-    quiet: Quiet = False,
     debug: Debug = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print the JSON Schema of recipes, or of a store's metadata."""
     from eegstore import attributes, registry

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,22 +60,42 @@ def export(
         known = [one.name for one in registry.usable("exporter")]
         raise UsageError(f"no exporter is called {format!r}; {nearest(format, known)}")
     exporter = registry.create("exporter", format, options or {}, Path.cwd())
-    empty = final.is_dir() and not any(final.iterdir())
-    if final.exists() and not empty:
-        raise InputError(f"{out}: exists; choose another OUT, or delete it first")
     try:
+        empty = final.is_dir() and not any(final.iterdir())
+        if final.exists() and not empty:
+            raise InputError(f"{out}: exists; choose another OUT, or delete it first")
         _write(exporter, opened, final, empty)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
     return Path(out)
 
 
+def _interruptible(call: Callable[[], None]) -> None:
+    """Run a call in a thread, so that Ctrl-C ends it inside a C library that swallows signals."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if raised:
+        raise raised[0]
+
+
 def _write(exporter: Any, store: Store, final: Path, empty: bool) -> None:
     """Let the exporter write beside ``final``, make it durable, and move it there."""
     make_folder(final.parent)
-    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{final.name}-") as folder:
+    with tempfile.TemporaryDirectory(
+        dir=final.parent, prefix=f".{final.name}-", ignore_cleanup_errors=True
+    ) as folder:
         temporary = Path(folder) / final.name
-        guarded("exporter", exporter, exporter, store, temporary)
+        _interruptible(lambda: guarded("exporter", exporter, exporter, store, temporary))
         _sync(temporary)
         if empty:
             final.rmdir()

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from eegstore.arrays import row_numbers
 from eegstore.errors import InputError
 from eegstore.recipe import nearest
 from eegstore.split import SKIPPED
-from eegstore.store import Store, StoredColumn, row_numbers
+from eegstore.store import Store, StoredColumn
 
 
 class TrialLoader:
@@ -46,7 +47,8 @@ class TrialLoader:
         rows: ArrayLike | None = None,
     ) -> None:
         self._stimulus = store.trials["stimulus"][:]
-        self._columns = {name: _find(store, name) for name in columns}
+        names = [columns] if isinstance(columns, str) else columns
+        self._columns = {name: _find(store, name) for name in names}
         self.rows = _rows(store, split, rows)
         if any(joined for _, joined in self._columns.values()):
             self.rows = self.rows[self._stimulus[self.rows] >= 0]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from eegstore import registry
-from eegstore.attributes import FORMAT, ROW_DIMENSION, ColumnEntry
+from eegstore.attributes import FORMAT, ROW_DIMENSION
 from eegstore.disk import digest_json
 from eegstore.errors import PluginError, RecipeError
 from eegstore.recipe import nearest
@@ -358,27 +358,3 @@ def make_tasks(
 def row_dims(column: PlannedColumn) -> tuple[str, ...]:
     """Names of all axes of a wide column, the row's first."""
     return (ROW_DIMENSION[column.table], *column.spec.dims)
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a build changes in a committed store.
-
-    ``reused`` entries stay as they are; ``lost`` ones are in the store and not in the plan, or
-    with another key.
-    """
-
-    reused: tuple[ColumnEntry, ...]
-    lost: tuple[ColumnEntry, ...]
-
-    @property
-    def reused_paths(self) -> frozenset[str]:
-        """Paths of the arrays that stay."""
-        return frozenset(entry.path for entry in self.reused)
-
-
-def compare(committed: Iterable[ColumnEntry], keys: Mapping[str, str]) -> Changes:
-    """Compare a store's columns with the keys that a plan wants, by path of the array."""
-    committed = list(committed)
-    reused = tuple(entry for entry in committed if keys.get(entry.path) == entry.key)
-    return Changes(reused, tuple(entry for entry in committed if entry not in reused))

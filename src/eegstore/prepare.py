@@ -20,7 +20,6 @@ from eegstore.plan import (
     PlannedColumn,
     Task,
     WorkPlan,
-    compare,
     make_tasks,
     narrow_keys,
     plan_columns,
@@ -30,6 +29,7 @@ from eegstore.recipe import Recipe
 from eegstore.registry import path_options
 from eegstore.scan import Scan, scan, scanned_columns
 from eegstore.store import Store, build_folder, read_root
+from eegstore.verification import check_entry
 from eegstore.worker import ROWS_FILE, read_receipt, temporary_folder
 
 MARKER: Final = "eegstore-build"
@@ -59,9 +59,31 @@ class Plan:
     @property
     def dropped(self) -> tuple[ColumnEntry, ...]:
         """Wide columns of the store that the recipe no longer has, or whose rows are others."""
-        eeg_lost = any(entry.path == "trials/eeg" for entry in self.lost)
+        eeg_key = self.keys["trials/eeg"]
+        others = any(one.path == "trials/eeg" and one.key != eeg_key for one in self.lost)
         wide = [entry for entry in self.lost if entry.kind == "wide"]
-        return tuple(entry for entry in wide if eeg_lost or entry.path not in self.keys)
+        return tuple(entry for entry in wide if others or entry.path not in self.keys)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether an unfinished build has left something to build on."""
+        return bool(standing_receipts(self.store, self.computed))
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes of the values that the tasks still have to write, before compression."""
+        layouts = {column.path: column.layout for column in self.computed}
+        return sum(
+            (task.stop - task.start) * layouts[f"{task.table}/{name}"].row_bytes
+            for task in self.tasks
+            for name in task.columns
+        )
+
+    @property
+    def rewritten(self) -> tuple[str, ...]:
+        """Narrow columns and coordinates that the commit will write."""
+        kept = {entry.path for entry in self.reused} | {column.path for column in self.columns}
+        return tuple(path for path in self.keys if path not in kept)
 
     @property
     def worker_bytes(self) -> int:
@@ -109,7 +131,7 @@ def check_output(store: Path) -> None:
 
 def is_building(store: Path) -> bool:
     """Whether a build of the store has begun and not finished."""
-    return (build_folder(store) / MARKER).is_file()
+    return os.path.isfile(build_folder(store) / MARKER)  # noqa: PTH113 - of any name, even too long
 
 
 def open_build_folder(store: Path) -> None:
@@ -129,13 +151,18 @@ def make_plan(recipe: Recipe, folder: Path, store: Path) -> Plan:
     keys = {column.path: column.key for column in columns}
     for (table, name), key in narrow_keys(found, columns).items():
         keys[f"{table}/{name}"] = key
-    changes = compare(committed.attributes.columns if committed else (), keys)
-    missing = [column for column in columns if column.path not in changes.reused_paths]
+    entries = committed.attributes.columns if committed else []
+    # A column that has lost a file is made anew; a flipped bit shows in 'verify --deep' alone.
+    reused = tuple(
+        entry
+        for entry in entries
+        if keys.get(entry.path) == entry.key and committed and not check_entry(committed, entry)
+    )
+    lost = tuple(entry for entry in entries if entry not in reused)
+    kept = {entry.path for entry in reused}
+    missing = [column for column in columns if column.path not in kept]
     tasks = tasks_left(store, found, missing)
-    return Plan(
-        store, recipe, folder, found, columns, keys, committed,
-        changes.reused, changes.lost, tasks,
-    )  # fmt: skip
+    return Plan(store, recipe, folder, found, columns, keys, committed, reused, lost, tasks)
 
 
 def receipts_folder(store: Path) -> Path:
@@ -200,12 +227,7 @@ def refuse_loss(plan: Plan, overwrite: bool) -> None:
 
 def check_space(plan: Plan) -> None:
     """Refuse a build that cannot end well: values that are not compressed have a known size."""
-    computed = {column.path: column.layout for column in plan.computed}
-    needed = sum(
-        (task.stop - task.start) * computed[f"{task.table}/{name}"].row_bytes
-        for task in plan.tasks
-        for name in task.columns
-    )
+    needed = plan.bytes_left
     parent = plan.store.absolute().parent
     free = shutil.disk_usage(parent).free
     if plan.recipe.store.codec == "raw" and needed > free:

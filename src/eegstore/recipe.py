@@ -153,7 +153,9 @@ def explain(
     """
     problems = [(_place(one, given), one) for one in error.errors(include_url=False)]
     # Each branch of a union has problems of its own; the innermost says the most.
-    first = problems[0][0]
+    # An unknown key explains a missing one better than the other way round.
+    unknown = [one for one in problems if one[1]["type"] == "extra_forbidden"]
+    first = (unknown or problems)[0][0]
     within = [one for one in problems if one[0][: len(first)] == first]
     place, problem = max(within, key=lambda one: len(one[0]))
     key = ".".join(part if part.isprintable() else repr(part) for part in place)

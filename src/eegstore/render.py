@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from eegstore.builder import Report
+from eegstore.account import Report
 from eegstore.prepare import Plan
 from eegstore.registry import OK, Plugin
 from eegstore.store import Store
@@ -89,6 +89,8 @@ def _history(done: Report) -> Iterator[RenderableType]:
         if paths:
             yield Text(f"{verb:9}{', '.join(paths)}")
     counts = history.counts
+    if not done.n_stimuli:
+        counts = counts | {"unpaired": 0}
     for what, remark in (
         ("unpaired", "trials without a stimulus"),
         ("invalid", "trials with NaN or Inf, kept in the split 'skipped'"),
@@ -124,12 +126,40 @@ def plan(planned: Plan) -> RenderableType:
     if planned.up_to_date:
         lines.append("Up to date: nothing to do.")
     else:
-        written = sum(column.n_bytes for column in planned.computed)
+        if planned.rewritten:
+            lines.append(Text(f"rewrite  {', '.join(planned.rewritten)}"))
+        if planned.resumes:
+            lines.append("An unfinished build is resumed.")
         lines.append(
-            f"{plural(len(planned.tasks), 'task')}, {size(written)} to write, "
+            f"{plural(len(planned.tasks), 'task')}, {size(planned.bytes_left)} to write, "
             f"{size(planned.worker_bytes)} of arrays a worker. Nothing was done."
         )
     return Group(*lines)
+
+
+def plan_document(planned: Plan) -> dict[str, Any]:
+    """What ``eegstore build --plan --json`` prints."""
+    reused = {entry.path for entry in planned.reused}
+    return {
+        "store": str(planned.store),
+        "up_to_date": planned.up_to_date,
+        "columns": [
+            {
+                "path": column.path,
+                "shape": [column.layout.n_rows, *column.layout.row_shape],
+                "dtype": column.layout.dtype,
+                "bytes": column.n_bytes,
+                "reused": column.path in reused,
+            }
+            for column in planned.columns
+        ],
+        "dropped": [entry.path for entry in planned.dropped],
+        "rewritten": list(planned.rewritten),
+        "resumes": planned.resumes,
+        "tasks": len(planned.tasks),
+        "bytes_left": planned.bytes_left,
+        "worker_bytes": planned.worker_bytes,
+    }
 
 
 def store(opened: Store) -> RenderableType:

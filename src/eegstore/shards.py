@@ -349,5 +349,5 @@ class ShardedArray:
         name = self.folder.name + "/" + self.layout.shard_name(shard)
         return DamageError(
             f"{self.folder.parent.name}/{name}: {problem}; "
-            "run 'eegstore verify --deep' to see all damage; delete the store and build again"
+            "'eegstore verify --deep' shows all damage; delete the damaged files and build again"
         )

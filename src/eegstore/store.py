@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from crc32c import crc32c
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from eegstore import registry
+from eegstore.arrays import layout_of, read_document, read_narrow, row_numbers
 from eegstore.attributes import (
     DOCUMENT,
     FORMAT,
@@ -27,7 +27,7 @@ from eegstore.attributes import (
 from eegstore.disk import digest_bytes
 from eegstore.errors import DamageError, IncompleteError, InputError
 from eegstore.recipe import parse_recipe
-from eegstore.shards import CRC_BYTES, Layout, ShardedArray
+from eegstore.shards import ShardedArray
 from eegstore.tables import ColumnSpec, Table
 
 if TYPE_CHECKING:
@@ -36,88 +36,19 @@ if TYPE_CHECKING:
 TRIALS_COLUMNS: Final = ("eeg", "label", "stimulus", "score", "split", "valid")
 DIGEST_BYTES: Final = 32
 SHARD_RECORD_BYTES: Final = 40  # a shard's SHA-256, then its size as a little-endian uint64
-CODEC_OF: Final = {
-    "bytes": "raw",
-    "blosc": "fast",
-    "zstd": "small",
-    "numcodecs.pcodec": "archive",
-}
 
 
 def beside(store: Path, suffix: str) -> Path:
     """A path next to a store, named after it."""
     whole = Path(os.path.abspath(store))  # noqa: PTH100 - resolve() would follow a link
+    if not whole.name:
+        raise InputError(f"{store}: is the root folder, which cannot be a store")
     return whole.with_name(whole.name + suffix)
 
 
 def build_folder(store: Path) -> Path:
     """Where a build keeps all that is not the product."""
     return beside(store, ".build")
-
-
-def read_document(store: Path, path: str) -> bytes:
-    """A file of a store, or a DamageError that names it."""
-    try:
-        return (store / path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise DamageError(f"{store}: {path} is missing; delete the store and build again") from None
-
-
-def layout_of(document: Mapping[str, Any]) -> Layout:
-    """The layout that a wide column's Zarr document describes."""
-    sharding = document["codecs"][0]["configuration"]
-    names = [codec["name"] for codec in sharding["codecs"]]
-    coder = names[0] if len(names) == 2 else names[1]
-    return Layout(
-        n_rows=document["shape"][0],
-        row_shape=tuple(document["shape"][1:]),
-        dtype=document["data_type"],
-        shard_rows=document["chunk_grid"]["configuration"]["chunk_shape"][0],
-        chunk_rows=sharding["chunk_shape"][0],
-        codec=CODEC_OF[coder],
-    )
-
-
-def read_narrow(
-    store: Path, path: str, document: Mapping[str, Any], digest: str | None = None
-) -> NDArray[Any]:
-    """The values of an array of one chunk; its crc32c and, where given, its digest are checked.
-
-    Strings follow the ``vlen-utf8`` codec: a count, then each string's length and bytes.
-    """
-    shape = tuple(document["shape"])
-    chunk = "/".join([path, "c", *["0"] * len(shape)])
-    content = read_document(store, chunk)
-    data = content[:-CRC_BYTES]
-    if crc32c(data).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
-        raise DamageError(f"{store}: {chunk} fails its crc32c; delete the store and build again")
-    if digest is not None and digest_bytes(content) != digest:
-        raise DamageError(f"{store}: {chunk} is not what was committed; open the store again")
-    if document["data_type"] == "string":
-        from numcodecs.vlen import VLenUTF8
-
-        values: NDArray[Any] = VLenUTF8().decode(data).astype(np.str_)
-    else:
-        values = np.frombuffer(data, dtype=np.dtype(document["data_type"]).newbyteorder("<"))
-    return values.reshape(shape)
-
-
-def row_numbers(where: str, rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
-    """int64, (row,): the rows that a list of numbers, none of them negative, or a mask names."""
-    rows = np.asarray(rows)
-    if rows.dtype.kind == "b":
-        if rows.shape != (n_rows,):
-            raise IndexError(f"{where}: a mask of {rows.shape} for {n_rows} rows")
-        return np.flatnonzero(rows)
-    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
-        raise IndexError(f"{where}: rows must be integers, a slice or a mask")
-    outside = rows[(rows < 0) | (rows >= n_rows)]
-    if len(outside):
-        raise IndexError(
-            f"{where}: row {outside[0]} of {n_rows}; rows count from 0, "
-            "and an unpaired trial (stimulus -1) has none"
-        )
-    return rows.astype(np.int64)
 
 
 class StoredColumn:
@@ -202,6 +133,9 @@ class TableView(Mapping[str, StoredColumn]):
 
     def __len__(self) -> int:
         return len(self._columns)
+
+    def __repr__(self) -> str:
+        return f"<{self._table}: {self.n_rows:,} rows of {', '.join(self)}>"
 
     @property
     def n_rows(self) -> int:
@@ -365,7 +299,8 @@ def read_root(path: Path) -> bytes:
     if not (path / DOCUMENT).is_file():
         if build_folder(path).is_dir():
             raise IncompleteError(f"{path}: its build has not finished; run it again to resume")
-        raise InputError(f"{path}: not an eegstore store (there is no {DOCUMENT} in it)")
+        why = f"there is no {DOCUMENT} in it" if path.exists() else "there is no such folder"
+        raise InputError(f"{path}: not an eegstore store ({why})")
     root = (path / DOCUMENT).read_bytes()
     attributes = _parse_root(path, root)
     seal = str(attributes.get("seal"))

@@ -6,16 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from eegstore.arrays import layout_of
 from eegstore.attributes import DOCUMENT, ColumnEntry
 from eegstore.disk import digest_file
 from eegstore.errors import DamageError
-from eegstore.store import (
-    DIGEST_BYTES,
-    Store,
-    layout_of,
-    open_store,
-    records_path,
-)
+from eegstore.store import DIGEST_BYTES, Store, open_store, records_path
 
 
 @dataclass(frozen=True)
@@ -55,11 +50,17 @@ def verify(
     found: list[Damage] = []
     entries = store.attributes.columns
     for number, entry in enumerate(entries, 1):
-        wide = entry.kind == "wide"
-        found += _check_wide(store, entry, deep) if wide else _check_narrow(store, entry)
+        found += check_entry(store, entry, deep)
         if listener:
             listener(entry.path, number, len(entries))
     return found + list(_strangers(store))
+
+
+def check_entry(store: Store, entry: ColumnEntry, deep: bool = False) -> list[Damage]:
+    """What is damaged of one committed array; ``deep`` reads every byte of a wide one."""
+    if entry.kind == "wide":
+        return list(_check_wide(store, entry, deep))
+    return list(_check_narrow(store, entry))
 
 
 def _narrow_chunk(path: str, n_dims: int) -> str:

@@ -1,0 +1,87 @@
+"""What a Zarr document says of an array, and the arrays of one chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import ArrayLike, NDArray
+
+from eegstore.disk import digest_bytes
+from eegstore.errors import DamageError
+from eegstore.shards import CRC_BYTES, Layout
+
+CODEC_OF: Final = {
+    "bytes": "raw",
+    "blosc": "fast",
+    "zstd": "small",
+    "numcodecs.pcodec": "archive",
+}
+
+
+def read_document(store: Path, path: str) -> bytes:
+    """A file of a store, or a DamageError that names it."""
+    try:
+        return (store / path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise DamageError(f"{store}: {path} is missing; build again to mend it") from None
+
+
+def layout_of(document: Mapping[str, Any]) -> Layout:
+    """The layout that a wide column's Zarr document describes."""
+    sharding = document["codecs"][0]["configuration"]
+    names = [codec["name"] for codec in sharding["codecs"]]
+    coder = names[0] if len(names) == 2 else names[1]
+    return Layout(
+        n_rows=document["shape"][0],
+        row_shape=tuple(document["shape"][1:]),
+        dtype=document["data_type"],
+        shard_rows=document["chunk_grid"]["configuration"]["chunk_shape"][0],
+        chunk_rows=sharding["chunk_shape"][0],
+        codec=CODEC_OF[coder],
+    )
+
+
+def read_narrow(
+    store: Path, path: str, document: Mapping[str, Any], digest: str | None = None
+) -> NDArray[Any]:
+    """The values of an array of one chunk; its crc32c and, where given, its digest are checked.
+
+    Strings follow the ``vlen-utf8`` codec: a count, then each string's length and bytes.
+    """
+    shape = tuple(document["shape"])
+    chunk = "/".join([path, "c", *["0"] * len(shape)])
+    content = read_document(store, chunk)
+    data = content[:-CRC_BYTES]
+    if crc32c(data).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
+        raise DamageError(f"{store}: {chunk} fails its crc32c; delete it and build again")
+    if digest is not None and digest_bytes(content) != digest:
+        raise DamageError(f"{store}: {chunk} is not what was committed; open the store again")
+    if document["data_type"] == "string":
+        from numcodecs.vlen import VLenUTF8
+
+        values: NDArray[Any] = VLenUTF8().decode(data).astype(np.str_)
+    else:
+        values = np.frombuffer(data, dtype=np.dtype(document["data_type"]).newbyteorder("<"))
+    return values.reshape(shape)
+
+
+def row_numbers(where: str, rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
+    """int64, (row,): the rows that a list of numbers, none of them negative, or a mask names."""
+    rows = np.asarray(rows)
+    if rows.dtype.kind == "b":
+        if rows.shape != (n_rows,):
+            raise IndexError(f"{where}: a mask of {rows.shape} for {n_rows} rows")
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
+        raise IndexError(f"{where}: rows must be integers, a slice or a mask")
+    outside = rows[(rows < 0) | (rows >= n_rows)]
+    if len(outside):
+        raise IndexError(
+            f"{where}: row {outside[0]} of {n_rows}; rows count from 0, "
+            "and an unpaired trial (stimulus -1) has none"
+        )
+    return rows.astype(np.int64)
