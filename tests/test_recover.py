@@ -1,6 +1,6 @@
 """Builds that end early, one after the other and with other recipes, and what the next one makes.
 
-A build is ended at its k-th rename, unlink or removed folder, in the test's own process: those are
+A build is ended at its k-th rename, removal or new mark, in the test's own process: those are
 the moments at which the disk changes. ``test_resume`` kills real processes.
 """
 
@@ -53,7 +53,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         return changed
 
-    for name in ("replace", "unlink"):
+    for name in ("replace", "unlink", "rmdir", "touch"):
         monkeypatch.setattr(Path, name, watched(getattr(Path, name)))
     monkeypatch.setattr(shutil, "rmtree", watched(shutil.rmtree))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from eegstore.plan import PlannedColumn
 from eegstore.prepare import (
     Plan,
     check_space,
+    close_build_folder,
     is_building,
     make_plan,
     open_build_folder,
@@ -224,7 +224,7 @@ def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool) -> Report:
     trials, store = plan.found.trials, plan.store
     facts = (trials.n_trials, plan.found.n_rows["stimuli"], trials.notice, tuple(trials.hints))
     if plan.up_to_date and plan.committed is not None:
-        shutil.rmtree(build_folder(store), ignore_errors=True)
+        close_build_folder(store)
         return Report(store, plan.committed.digest, *facts, None)
     refuse_loss(plan, overwrite)
     check_space(plan)
@@ -234,7 +234,7 @@ def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool) -> Report:
     if plan.tasks:
         _extract(plan, stages, run)
     digest, entry = _finish(plan, stages, run)
-    shutil.rmtree(build_folder(store))
+    close_build_folder(store)
     return Report(store, digest, *facts, entry)
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.attributes import DOCUMENT, VERSION, ColumnEntry
-from eegstore.disk import make_folder, put
+from eegstore.attributes import DOCUMENT, ColumnEntry
+from eegstore.disk import fsync_folder, make_folder, put
 from eegstore.errors import InputError
 from eegstore.plan import (
     PlannedColumn,
@@ -138,8 +138,22 @@ def open_build_folder(store: Path) -> None:
     """Create the folder of what is not the product, marked as ours."""
     folder = build_folder(store)
     make_folder(folder)
-    if not (folder / MARKER).is_file():
-        put(VERSION.encode(), folder / MARKER, folder)
+    (folder / MARKER).touch()
+    fsync_folder(folder)
+
+
+def close_build_folder(store: Path) -> None:
+    """Delete the folder; the mark goes last, so that what is left is known as ours."""
+    folder = build_folder(store)
+    if not is_building(store):
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != MARKER:
+            path.unlink()
+    (folder / MARKER).unlink()
+    folder.rmdir()
 
 
 def make_plan(recipe: Recipe, folder: Path, store: Path) -> Plan:
