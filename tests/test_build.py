@@ -629,7 +629,9 @@ def test_a_split_that_could_name_another_file_is_refused(
         eegstore.build(recipe(extract=[]), tmp_path / "a.zarr")
 
 
-@pytest.mark.parametrize("lost", ["trials/spectral/c/0/0/0", "trials/label/c/0", "trials/eeg"])
+@pytest.mark.parametrize(
+    "lost", ["trials/spectral/c/0/0/0", "trials/label/c/0", "trials/valid/c/0", "trials/eeg"]
+)
 def test_a_column_that_lost_a_file_is_made_again_alone(tmp_path: Path, lost: str) -> None:
     store = tmp_path / "a.zarr"
     first = eegstore.build(recipe(), store)
@@ -641,7 +643,8 @@ def test_a_column_that_lost_a_file_is_made_again_alone(tmp_path: Path, lost: str
     kept = {path: when for path, when in modified(store).items() if column not in path}
     report = eegstore.build(recipe(), store)
     assert report.history is not None
-    assert report.history.computed == ([] if column == "label" else [f"trials/{column}"])
+    wide = column in ("eeg", "spectral")
+    assert report.history.computed == ([f"trials/{column}"] if wide else [])
     assert report.digest == first.digest
     assert data_files(store) == files
     now = modified(store)
@@ -656,3 +659,32 @@ def test_a_plan_names_what_is_rewritten(tmp_path: Path) -> None:
     assert planned.rewritten == ("trials/split",)
     assert planned.tasks == ()
     assert not planned.up_to_date
+
+
+def test_a_column_of_labels_follows_from_the_eeg_too(tmp_path: Path, register: Register) -> None:
+    """Which trials are invalid shows in every column of trials."""
+
+    @dataclass(frozen=True)
+    class Digit(Peak):
+        name: ClassVar[str] = "digit"
+        reads: ClassVar[tuple[str, ...]] = ("label",)
+
+        def describe(self, inputs: Any) -> ColumnSpec:
+            return ColumnSpec((), (), "float32")
+
+        def __call__(self, block: Block) -> Any:
+            return block["label"].astype(np.float32)
+
+    register(Digit)
+    eeg = np.random.default_rng(0).standard_normal((20, 2, 128)).astype(np.float32)
+    labels = np.arange(20)
+    for bad in (3, 5):
+        holes = eeg.copy()
+        holes[bad, 0, 0] = np.nan
+        folder = write_npy(tmp_path / "in", train_data=holes, train_labels=labels)
+        source = {"plugin": "npy", "path": str(folder), "sfreq": 128, "allow_skips": True}
+        made = only("digit") | {"source": source}
+        eegstore.build(made, tmp_path / "a.zarr", overwrite=True)
+        digits = eegstore.open_store(tmp_path / "a.zarr").trials["digit"][:]
+        assert np.flatnonzero(np.isnan(digits)).tolist() == [bad]
+        assert (digits[labels != bad] == labels[labels != bad]).all()

@@ -22,12 +22,12 @@ CODEC_OF: Final = {
 }
 
 
-def read_document(store: Path, path: str) -> bytes:
-    """A file of a store, or a DamageError that names it."""
+def read_file(store: Path, path: str, remedy: str = "build again to mend it") -> bytes:
+    """A file of a store, or a DamageError that names it and what to do."""
     try:
         return (store / path).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise DamageError(f"{store}: {path} is missing; build again to mend it") from None
+        raise DamageError(f"{store}: {path} is missing; {remedy}") from None
 
 
 def layout_of(document: Mapping[str, Any]) -> Layout:
@@ -54,7 +54,7 @@ def read_narrow(
     """
     shape = tuple(document["shape"])
     chunk = "/".join([path, "c", *["0"] * len(shape)])
-    content = read_document(store, chunk)
+    content = read_file(store, chunk)
     data = content[:-CRC_BYTES]
     if crc32c(data).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
         raise DamageError(f"{store}: {chunk} fails its crc32c; delete it and build again")

@@ -29,6 +29,7 @@ from eegstore.pair import WrittenColumn, pair
 from eegstore.plan import PlannedColumn
 from eegstore.prepare import (
     Plan,
+    check_output,
     check_space,
     close_build_folder,
     is_building,
@@ -67,8 +68,8 @@ def read_recipe(
 def _valid(plan: Plan, receipts: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
     """bool, (trial,): whether each trial's signal is finite.
 
-    From the receipts of this build, else from the store, else from the signal itself (where a
-    build was interrupted while it replaced the column).
+    From the receipts of this build, else from the store, else from the signal itself (where the
+    column is lost or replaced, and the signal is not).
     """
     valid = np.ones(plan.found.trials.n_trials, dtype=np.bool_)
     seen = {receipt["shard"]: receipt for receipt in receipts if "trials-" in receipt["task"]}
@@ -76,7 +77,7 @@ def _valid(plan: Plan, receipts: Sequence[Mapping[str, Any]]) -> NDArray[np.bool
     if len(seen) == eeg.layout.n_shards:
         for receipt in seen.values():
             valid[receipt["invalid"]] = False
-    elif plan.committed is not None and "valid" in plan.committed.trials:
+    elif plan.committed is not None and any(one.path == "trials/valid" for one in plan.reused):
         valid = plan.committed.trials["valid"][:]
     else:
         array, n_valid = _written(plan.store, eeg).array, plan.found.trials.n_valid
@@ -179,6 +180,7 @@ def build(
     loaded, folder = read_recipe(recipe, assignments)
     store = default_store(loaded, recipe) if out is None else Path(out)
     try:
+        check_output(store)
         with writer_lock(beside(store, ".lock")):
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)

@@ -9,22 +9,23 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, cast
 
 import typer
 
 from eegstore import __version__
-from eegstore.errors import EegStoreError, InterruptedBuildError
+from eegstore.errors import DamageError, EegStoreError, InterruptedBuildError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 P = ParamSpec("P")
-DAMAGED = 5
+EXIT_S = 2.0
 
 app = typer.Typer(
     name="eegstore",
@@ -64,9 +65,27 @@ def reported(command: Callable[P, int | None]) -> Callable[P, None]:
                 print("this is a defect of eegstore; --debug shows where", file=sys.stderr)
             code = error.exit_code if isinstance(error, EegStoreError) else 1
         warn_of_broken_plugins()
-        raise typer.Exit(code)
+        if code:
+            leave(code)
 
     return run
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, whatever threads it still has.
+
+    What failed may have left some behind, in a C library or beside killed workers, and a regular
+    exit would wait for them. Where there were workers it is given two seconds all the same: their
+    semaphores are cleaned up in it.
+    """
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    if "multiprocessing.resource_tracker" not in sys.modules:
+        os._exit(code)
+    watchdog = threading.Timer(EXIT_S, os._exit, (code,))
+    watchdog.daemon = True
+    watchdog.start()
+    raise typer.Exit(code)
 
 
 def warn_of_broken_plugins() -> None:
@@ -299,6 +318,7 @@ def verify_command(
 ) -> int:
     """Check that a store is what was committed; exit code 5 where it is not."""
     from eegstore import render
+    from eegstore.attributes import DOCUMENT
     from eegstore.verification import verify
 
     with progress(quiet or json_) as listener:
@@ -308,12 +328,13 @@ def verify_command(
         print_json({"store": str(store), "deep": deep, "ok": not found, "damage": damage})
     elif found:
         show(render.damage(found))
-        how = "delete the damaged files and build again"
+        whole = any(one.file == DOCUMENT for one in found)
+        how = f"delete {'the store' if whole else 'the damaged files'} and build again"
         print(f"eegstore: {store}: {len(found)} damaged; {how}", file=sys.stderr)
     else:
         checked = "every byte is" if deep else "metadata, presence and sizes are"
         show(f"{store}: {checked} as committed", quiet)
-    return DAMAGED if found else 0
+    return DamageError.exit_code if found else 0
 
 
 @app.command("plugins")

@@ -168,7 +168,9 @@ def _planned(
     """A column; ``reads`` maps each input to its key, ``origin`` is its producer and its key."""
     layout = _layout(table, spec, found)
     store = found.recipe.store
-    key = digest_json([origin[1], dict(reads), FORMAT, store.codec, store.random])
+    # Any column of trials follows from the EEG too: which rows there are, and which are invalid.
+    rows = found.source_key if table == "trials" else ""
+    key = digest_json([origin[1], dict(reads), rows, FORMAT, store.codec, store.random])
     attributes = {
         **spec.attrs,
         "units": spec.units,

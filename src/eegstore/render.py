@@ -127,7 +127,7 @@ def plan(planned: Plan) -> RenderableType:
         lines.append("Up to date: nothing to do.")
     else:
         if planned.rewritten:
-            lines.append(Text(f"rewrite  {', '.join(planned.rewritten)}"))
+            lines.append(Text(f"write    {', '.join(planned.rewritten)}"))
         if planned.resumes:
             lines.append("An unfinished build is resumed.")
         lines.append(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from eegstore import registry
-from eegstore.arrays import layout_of, read_document, read_narrow, row_numbers
+from eegstore.arrays import layout_of, read_file, read_narrow, row_numbers
 from eegstore.attributes import (
     DOCUMENT,
     FORMAT,
@@ -306,10 +306,11 @@ def read_root(path: Path) -> bytes:
     seal = str(attributes.get("seal"))
     documents = (json.loads(root).get("consolidated_metadata") or {}).get("metadata", {})
     paths = [f"{name}/{DOCUMENT}" for name in documents]
-    if compute_seal(blank_seal(root, seal), lambda one: read_document(path, one), paths) != seal:
+    remedy = "delete the store and build again"
+    read = functools.partial(read_file, path, remedy=remedy)
+    if compute_seal(blank_seal(root, seal), read, paths) != seal:
         raise DamageError(
-            f"{path}: its metadata was changed since the commit (the seal is broken); "
-            "delete the store and build again"
+            f"{path}: its metadata was changed since the commit (the seal is broken); {remedy}"
         )
     return root
 
