@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Column, InputError, Trials, __version__, digest_files, hookimpl
+from eegstore_plugins.labels import whole_labels
 
 if TYPE_CHECKING:
     from eegstore import Store
@@ -22,7 +23,6 @@ ROW_DIMENSION: Final = {"trials": "trial", "stimuli": "stimulus"}
 EEG: Final = "trials/eeg"
 TEXTS: Final = ("split", "stimulus_key")
 VERSION: Final = "eegstore_version"  # the root attribute that marks a file of the exporter
-MAX_LABEL: Final = 1 << 53
 CHUNK_BYTES: Final = 1 << 20
 BLOCK_BYTES: Final = 1 << 22
 TEXT_BYTES: Final = 64  # a string's length is not known before it is read
@@ -244,13 +244,7 @@ def _labels(dataset: Any, values: NDArray[Any]) -> NDArray[np.int64]:
     """int64, (trial,): labels, from any numbers that are whole."""
     if values.dtype.kind not in "iuf":
         raise InputError(f"{_where(dataset)}: dtype {dataset.dtype}, expected whole numbers")
-    wrong = ~((values >= -1) & (values <= MAX_LABEL) & (values == np.trunc(values)))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"{_where(dataset)}: row {row} is {values[row]}, expected a whole label, or -1 for none"
-        )
-    return values.astype(np.int64)
+    return whole_labels(_where(dataset), values)
 
 
 def _sfreq(eeg: Any) -> float:

@@ -16,6 +16,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from eegstore import InputError, Trials, digest_bytes, digest_files, hookimpl
+from eegstore_plugins.labels import whole_labels
 
 DATA_SUFFIX: Final = "_data.npy"
 LABELS_SUFFIX: Final = "_labels.npy"
@@ -24,7 +25,6 @@ READ_HEADER: Final = {
     (2, 0): npy_format.read_array_header_2_0,
 }
 NATIVE: Final = np.dtype(np.float32)
-MAX_LABEL: Final = 1 << 53
 
 
 class Array(NamedTuple):
@@ -245,13 +245,7 @@ def _read_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.d
 def _read_labels(array: Array) -> NDArray[np.int64]:
     """int64, (trial,): the labels, from any numbers that are whole."""
     values: NDArray[Any] = np.load(array.path, allow_pickle=False)
-    wrong = ~((values >= -1) & (values <= MAX_LABEL) & (values == np.trunc(values)))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"{array.path.name}: row {row} is {values[row]}, expected a whole label, or -1 for none"
-        )
-    return values.astype(np.int64)
+    return whole_labels(array.path.name, values)
 
 
 def _read_rows(array: Array, descriptor: int, start: int, out: NDArray[np.float32]) -> None:
