@@ -41,7 +41,7 @@ lint: $(VENV)/installed-tests
 
 # What takes longer than the gate allows; it prints its figures.
 nightly: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -m nightly -s
+	$(BIN)/python -m pytest -m 'nightly or promise' -n 2
 	$(BIN)/python tests/benchmarks/bench_build.py --scale 1 4
 
 clean:

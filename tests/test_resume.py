@@ -66,6 +66,7 @@ def made() -> dict[str, Any]:
 @pytest.mark.parametrize(
     "n_kills", [5, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])]
 )
+@pytest.mark.promise("P1")
 @pytest.mark.parametrize("committed_before", [False, True])
 def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(
     tmp_path: Path, made: dict[str, Any], committed_before: bool, n_kills: int
