@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from eegstore import registry
 from eegstore.attributes import VERSION, HistoryEntry, StageEntry
 from eegstore.errors import UsageError
+from eegstore.machine import n_cpus
 from eegstore.prepare import Plan
 from eegstore.recipe import nearest
 from eegstore.tables import Table
@@ -77,13 +77,6 @@ class Stages:
         )
 
 
-def _n_cpus() -> int:
-    """Processors that this process may use, where the platform tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _library_versions() -> dict[str, str]:
     versions = {}
     for name in LIBRARIES:
@@ -112,7 +105,7 @@ class Run:
         begin: float,
     ) -> Self:
         """Choose the executor: processes are worth their start from a few tasks on."""
-        workers = _n_cpus() if n_workers is None else n_workers
+        workers = n_cpus() if n_workers is None else n_workers
         if workers < 1:
             raise UsageError(f"--workers {n_workers}: expected a positive number")
         usual = "processes" if len(plan.tasks) > WORTH_PROCESSES and workers > 1 else "serial"
@@ -139,9 +132,10 @@ class Run:
             folder=str(plan.folder),
             executor=self.executor,
             n_workers=self.n_workers,
-            computed=[column.path for column in plan.computed],
+            computed=list(plan.renewed),
             reused=[entry.path for entry in plan.reused if entry.kind == "wide"],
             dropped=[entry.path for entry in plan.dropped],
+            mended=[damage.file for damage in plan.damage],
             counts={
                 "trials": plan.found.n_rows["trials"],
                 "stimuli": plan.found.n_rows["stimuli"],

@@ -22,12 +22,15 @@ CODEC_OF: Final = {
 }
 
 
-def read_file(store: Path, path: str, remedy: str = "build again to mend it") -> bytes:
+REMEDY: Final = "'eegstore build' mends it"
+
+
+def read_file(store: Path, path: str) -> bytes:
     """A file of a store, or a DamageError that names it and what to do."""
     try:
         return (store / path).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise DamageError(f"{store}: {path} is missing; {remedy}") from None
+        raise DamageError(f"{store}: {path} is missing; {REMEDY}") from None
 
 
 def layout_of(document: Mapping[str, Any]) -> Layout:
@@ -57,7 +60,7 @@ def read_narrow(
     content = read_file(store, chunk)
     data = content[:-CRC_BYTES]
     if crc32c(data).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
-        raise DamageError(f"{store}: {chunk} fails its crc32c; delete it and build again")
+        raise DamageError(f"{store}: {chunk} fails its crc32c; {REMEDY}")
     if digest is not None and digest_bytes(content) != digest:
         raise DamageError(f"{store}: {chunk} is not what was committed; open the store again")
     if document["data_type"] == "string":

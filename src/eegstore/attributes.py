@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,8 @@ FORMAT: Final = 1
 VERSION: Final = importlib.metadata.version("eegstore")
 DOCUMENT: Final = "zarr.json"
 ROW_DIMENSION: Final[dict[Table, str]] = {"trials": "trial", "stimuli": "stimulus"}
+DIGEST_BYTES: Final = 32
+SHARD_RECORD_BYTES: Final = 40
 NO_SEAL: Final = "0" * 64  # what the seal is computed over in its own place
 MODEL = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,6 +69,7 @@ class HistoryEntry(BaseModel):
     computed: list[str]
     reused: list[str]
     dropped: list[str]
+    mended: list[str] = Field(default=[], description="Damaged files that were made again.")
     counts: dict[str, int]
     skipped: list[str] = Field(description="Events that allow_skips left out, a line each.")
     stages: list[StageEntry]
@@ -87,20 +91,45 @@ class StoreAttributes(BaseModel):
     seal: str = Field(description="SHA-256 over every metadata document, this one included.")
 
 
+def shard_record(size: int, digest: str) -> bytes:
+    """A shard's row in ``digests``: its SHA-256, then its size as a little-endian uint64."""
+    return bytes.fromhex(digest) + size.to_bytes(SHARD_RECORD_BYTES - DIGEST_BYTES, "little")
+
+
+def read_shard_record(record: bytes) -> tuple[int, str]:
+    """Size and SHA-256 of a shard, from its row in ``digests``."""
+    return int.from_bytes(record[DIGEST_BYTES:], "little"), record[:DIGEST_BYTES].hex()
+
+
 def store_digest(columns: list[ColumnEntry]) -> str:
     """The digest of a store's content: the same for any number of workers and interruptions."""
     return digest_json(sorted([entry.path, entry.digest] for entry in columns))
 
 
-def compute_seal(blank_root: bytes, read: Callable[[str], bytes], paths: list[str]) -> str:
-    """Digest of the root's document (its seal blanked) and of every other document."""
-    others = {path: digest_bytes(read(path)) for path in paths}
-    return digest_json([digest_bytes(blank_root), others])
+def document_bytes(document: Mapping[str, Any]) -> bytes:
+    """The file of a Zarr document, as every document but the root's is written.
+
+    It follows from what the root's consolidated metadata hold of it (a group's own, empty,
+    consolidated metadata aside), so that a document that was lost can be told and made again.
+    """
+    facts = {key: value for key, value in document.items() if key != "consolidated_metadata"}
+    return json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def sealed(blank_root: bytes, documents: Mapping[str, bytes]) -> bytes:
+    """The root's document with its seal: a digest of it, blank, and of every other document."""
+    others = {path: digest_bytes(content) for path, content in documents.items()}
+    return _resealed(blank_root, NO_SEAL, digest_json([digest_bytes(blank_root), others]))
 
 
 def blank_seal(root: bytes, seal: str) -> bytes:
     """The root's document as it was before it was sealed."""
-    return root.replace(seal.encode(), NO_SEAL.encode(), 1)
+    return _resealed(root, seal, NO_SEAL)
+
+
+def _resealed(root: bytes, old: str, new: str) -> bytes:
+    """Replace the value of the key, which no string of the document can look like."""
+    return root.replace(f'"seal": "{old}"'.encode(), f'"seal": "{new}"'.encode(), 1)
 
 
 def schema() -> dict[str, Any]:

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from eegstore import registry
 from eegstore.account import Listener, Report, Run, Stages
 from eegstore.attributes import HistoryEntry
-from eegstore.commit import Commit, NarrowColumn, narrow_columns, remove, shard_records
+from eegstore.commit import (
+    Commit,
+    NarrowColumn,
+    delete,
+    narrow_columns,
+    shard_records,
+    withdraw,
+)
 from eegstore.disk import writer_lock
 from eegstore.driver import run_tasks
 from eegstore.errors import (
@@ -36,9 +43,9 @@ from eegstore.prepare import (
     make_plan,
     open_build_folder,
     refuse_loss,
-    standing_receipts,
     write_plan,
 )
+from eegstore.receipts import standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.recover import recover
 from eegstore.scan import pairing_plugin
@@ -68,15 +75,15 @@ def read_recipe(
 def _valid(plan: Plan, receipts: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
     """bool, (trial,): whether each trial's signal is finite.
 
-    From the receipts of this build, else from the store, else from the signal itself (where the
-    column is lost or replaced, and the signal is not).
+    From the receipts of this build's tasks, else from the store, else from the signal itself
+    (where the column is lost or replaced, and the signal is not).
     """
     valid = np.ones(plan.found.trials.n_trials, dtype=np.bool_)
-    seen = {receipt["shard"]: receipt for receipt in receipts if "trials-" in receipt["task"]}
+    seen = [one["invalid"] for one in receipts if "trials-" in one["task"] and "invalid" in one]
     eeg = next(column for column in plan.columns if column.path == "trials/eeg")
     if len(seen) == eeg.layout.n_shards:
-        for receipt in seen.values():
-            valid[receipt["invalid"]] = False
+        for invalid in seen:
+            valid[invalid] = False
     elif plan.committed is not None and any(one.path == "trials/valid" for one in plan.reused):
         valid = plan.committed.trials["valid"][:]
     else:
@@ -118,8 +125,9 @@ def _gather(
 ) -> Commit:
     """The next state of the store; what it replaces is removed first."""
     if plan.committed is not None:
-        there = plan.committed.attributes.columns
-        remove(plan.store, plan.committed, [entry for entry in plan.lost if entry in there])
+        lost = [entry for entry in plan.lost if entry in plan.committed.attributes.columns]
+        withdraw(plan.store, plan.committed, lost)
+        delete(plan.store, lost)
     commit = Commit(plan.store, plan.reused)
     for column in plan.computed:
         commit.add_wide(column, shard_records(receipts, column))
@@ -152,6 +160,7 @@ def build(
     executor: str | None = None,
     n_workers: int | None = None,
     overwrite: bool = False,
+    deep: bool = False,
     listener: Listener | None = None,
 ) -> Report:
     """Build a store, or bring one up to date: only what changed is computed.
@@ -168,6 +177,9 @@ def build(
         Name of an executor plugin (``serial``, ``processes``, …) and its number of workers.
     overwrite
         Drop committed columns where the recipe no longer has them or their rows changed.
+    deep
+        Read every byte of what is reused, not only of files written after they were committed.
+        Whatever is damaged is made again.
     listener
         Called with the stage's name, how many of its tasks are done, and of how many.
 
@@ -184,7 +196,7 @@ def build(
         with writer_lock(beside(store, ".lock")):
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
-            plan = stages.run("scan", make_plan, loaded, folder, store)
+            plan = stages.run("scan", make_plan, loaded, folder, store, deep)
             run = Run.start(plan, executor, n_workers, tell, begin)
             return _build(plan, stages, run, overwrite)
     except KeyboardInterrupt:

@@ -16,20 +16,20 @@ from eegstore.attributes import (
     FORMAT,
     NO_SEAL,
     ROW_DIMENSION,
+    SHARD_RECORD_BYTES,
     VERSION,
     ColumnEntry,
     HistoryEntry,
     StoreAttributes,
+    shard_record,
     store_digest,
 )
 from eegstore.disk import digest_bytes, put
 from eegstore.documents import Documents
 from eegstore.plan import PlannedColumn, row_dims
 from eegstore.scan import Scan, pairing_plugin, producer, split_plugin
-from eegstore.store import SHARD_RECORD_BYTES, Store, build_folder, records_path
-from eegstore.tables import Pairs, Table
-
-TABLES: tuple[Table, ...] = ("trials", "stimuli")
+from eegstore.store import Store, build_folder, records_path
+from eegstore.tables import TABLES, Pairs, Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +189,8 @@ class Commit:
         return attributes
 
 
-def remove(store: Path, committed: Store, entries: Sequence[ColumnEntry]) -> Store:
-    """Commit the removal of columns, and only then delete their files."""
+def withdraw(store: Path, committed: Store, entries: Sequence[ColumnEntry]) -> Store:
+    """Commit the removal of columns; their files are whoever's who needs them."""
     if not entries:
         return committed
     before = committed.attributes
@@ -198,10 +198,14 @@ def remove(store: Path, committed: Store, entries: Sequence[ColumnEntry]) -> Sto
     commit = Commit(store, kept)
     commit.put_arrays()
     commit.put_root(before.name, before.notice, before.recipe, before.history)
+    return Store(store, (store / DOCUMENT).read_bytes())
+
+
+def delete(store: Path, entries: Iterable[ColumnEntry]) -> None:
+    """Delete the files of columns whose removal is committed."""
     for entry in entries:
         shutil.rmtree(store / entry.path, ignore_errors=True)
         shutil.rmtree(store / records_path(entry.table, entry.name), ignore_errors=True)
-    return Store(store, (store / DOCUMENT).read_bytes())
 
 
 def shard_records(
@@ -212,6 +216,6 @@ def shard_records(
     for receipt in receipts:
         vouched = receipt["columns"].get(column.path)
         if vouched and vouched["key"] == column.key:
-            content = bytes.fromhex(vouched["digest"]) + vouched["size"].to_bytes(8, "little")
+            content = shard_record(vouched["size"], vouched["digest"])
             records[receipt["shard"]] = np.frombuffer(content, dtype=np.uint8)
     return records

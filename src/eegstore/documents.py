@@ -16,7 +16,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
-from eegstore.attributes import DOCUMENT, StoreAttributes, compute_seal
+from eegstore.attributes import DOCUMENT, StoreAttributes, document_bytes, sealed
 from eegstore.shards import Layout, fill_value
 
 
@@ -102,7 +102,8 @@ class Documents:
         """Path to bytes of every document but the root's: arrays first, then their groups."""
         paths = [path for path in self._buffers if path != DOCUMENT]
         deepest_first = sorted(paths, key=lambda path: (-path.count("/"), path))
-        return {path: self._buffers[path].to_bytes() for path in deepest_first}
+        parsed = {path: json.loads(self._buffers[path].to_bytes()) for path in deepest_first}
+        return {path: document_bytes(document) for path, document in parsed.items()}
 
     def sealed_root(self, attributes: StoreAttributes) -> bytes:
         """The root's document, consolidated and sealed."""
@@ -112,5 +113,4 @@ class Documents:
         root = json.loads(self._buffers[DOCUMENT].to_bytes())
         root["attributes"] = {"eegstore": attributes.model_dump(mode="json")}
         blank = json.dumps(root, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        seal = compute_seal(blank, self.files().__getitem__, list(self.files()))
-        return blank.replace(attributes.seal.encode(), seal.encode(), 1)
+        return sealed(blank, self.files())

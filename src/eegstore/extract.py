@@ -16,17 +16,11 @@ from numpy.typing import NDArray
 from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
 from eegstore.plan import PlannedColumn, Task, WorkPlan
+from eegstore.receipts import read_receipt, receipt_path, write_receipt
 from eegstore.scan import guarded
 from eegstore.shards import CHUNK_BYTES, ShardWriter, fill_value, rows_near
 from eegstore.tables import Block
-from eegstore.worker import (
-    Worker,
-    read_receipt,
-    receipt_path,
-    temporary_folder,
-    worker,
-    write_receipt,
-)
+from eegstore.worker import Worker, temporary_folder, worker
 
 IMAGES_A_BLOCK: Final = 256
 SHOWN: Final = 8
@@ -131,7 +125,8 @@ def _publish(
     for column in columns:
         size, digest = written[column.name]
         receipt["columns"][column.path] = {"key": column.key, "size": size, "digest": digest}
-    write_receipt(path, receipt)
+    # By way of the plan's own folder: a worker that outlives its driver leaves no receipt either.
+    write_receipt(path, receipt, temporary_folder(plan))
 
 
 def _stages(

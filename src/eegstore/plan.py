@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -327,7 +327,7 @@ def narrow_keys(found: Scan, columns: Iterable[PlannedColumn]) -> dict[tuple[Tab
 
 
 def make_tasks(
-    found: Scan, columns: Iterable[PlannedColumn], done: Collection[tuple[str, int]]
+    found: Scan, columns: Iterable[PlannedColumn], receipts: Iterable[Mapping[str, Any]]
 ) -> tuple[Task, ...]:
     """The row ranges where columns are missing, images first: models take longest to load.
 
@@ -337,9 +337,10 @@ def make_tasks(
         The scan.
     columns
         The columns to compute.
-    done
-        Path of the array and number of each shard that a receipt vouches for.
+    receipts
+        What vouches for the shards that are there.
     """
+    done = {(path, receipt["shard"]) for receipt in receipts for path in receipt["columns"]}
     wanted = list(columns)
     tables: tuple[Table, ...] = ("stimuli", "trials")
     tasks = []

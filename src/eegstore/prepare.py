@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,12 +26,14 @@ from eegstore.plan import (
     plan_columns,
 )
 from eegstore.protocols import Stateful
+from eegstore.receipts import Receipt, merged, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe
 from eegstore.registry import path_options
-from eegstore.scan import Scan, scan, scanned_columns
-from eegstore.store import Store, build_folder, read_root
-from eegstore.verification import check_entry
-from eegstore.worker import ROWS_FILE, read_receipt, temporary_folder
+from eegstore.salvage import committed_store, salvaged_receipts
+from eegstore.scan import Scan, option_paths, scan, scanned_columns
+from eegstore.store import Store, build_folder, has_tables, records_path
+from eegstore.verification import ALL, Damage, check_entry
+from eegstore.worker import ROWS_FILE, temporary_folder
 
 MARKER: Final = "eegstore-build"
 
@@ -48,6 +51,8 @@ class Plan:
     committed: Store | None
     reused: tuple[ColumnEntry, ...]
     lost: tuple[ColumnEntry, ...]
+    damage: tuple[Damage, ...]
+    salvaged: tuple[Receipt, ...]
     tasks: tuple[Task, ...]
 
     @property
@@ -55,6 +60,12 @@ class Plan:
         """The wide columns that are not committed yet."""
         kept = {entry.path for entry in self.reused}
         return tuple(column for column in self.columns if column.path not in kept)
+
+    @property
+    def renewed(self) -> tuple[str, ...]:
+        """Paths of the columns that are computed, but for those that are mended."""
+        mended = {entry.path for entry in self.lost if entry.key == self.keys.get(entry.path)}
+        return tuple(column.path for column in self.computed if column.path not in mended)
 
     @property
     def dropped(self) -> tuple[ColumnEntry, ...]:
@@ -98,7 +109,8 @@ class Plan:
         provider = self.found.provider
         if self.committed is None or provider is None or not path_options(type(provider)):
             return False
-        return self.committed.attributes.history[-1].folder != str(self.folder)
+        history = self.committed.attributes.history
+        return not history or history[-1].folder != str(self.folder)
 
     @property
     def up_to_date(self) -> bool:
@@ -109,6 +121,7 @@ class Plan:
             and self.committed.recipe == self.recipe.document()
             and len(self.reused) == len(self.keys)
             and not self.lost
+            and not self.damage
         )
 
 
@@ -121,7 +134,7 @@ def check_output(store: Path) -> None:
             f"{beside}: in the way of the build's own files and not eegstore's; nothing was "
             "touched, choose another OUT"
         )
-    if not store.exists() or (store / DOCUMENT).is_file() or ours:
+    if not store.exists() or (store / DOCUMENT).is_file() or has_tables(store) or ours:
         return
     if not store.is_dir() or any(store.iterdir()):
         raise InputError(
@@ -156,70 +169,70 @@ def close_build_folder(store: Path) -> None:
     folder.rmdir()
 
 
-def make_plan(recipe: Recipe, folder: Path, store: Path) -> Plan:
-    """Scan the input, compare with what the store holds, and plan the tasks that are left."""
+def make_plan(recipe: Recipe, folder: Path, store: Path, deep: bool = False) -> Plan:
+    """Scan the input, compare with what the store holds, and plan the tasks that are left.
+
+    A file that is reused is read where it was written after the commit; all are where ``deep``.
+    """
     check_output(store)
-    committed = Store(store, read_root(store)) if (store / DOCUMENT).is_file() else None
+    committed, own_root = committed_store(store) if _is_committed(store) else (None, True)
     found = scan(recipe, folder)
+    _refuse_inside_input(store, found)
     columns = plan_columns(found)
     keys = {column.path: column.key for column in columns}
     for (table, name), key in narrow_keys(found, columns).items():
         keys[f"{table}/{name}"] = key
     entries = committed.attributes.columns if committed else []
-    # A column that has lost a file is made anew; a flipped bit shows in 'verify --deep' alone.
-    reused = tuple(
-        entry
-        for entry in entries
-        if keys.get(entry.path) == entry.key and committed and not check_entry(committed, entry)
-    )
-    lost = tuple(entry for entry in entries if entry not in reused)
+    wanted = [entry for entry in entries if keys.get(entry.path) == entry.key]
+    damage = _damage(committed, own_root, wanted, deep) if committed else {}
+    reused = tuple(entry for entry in wanted if not damage.get(entry.path) and own_root)
     kept = {entry.path for entry in reused}
     missing = [column for column in columns if column.path not in kept]
-    tasks = tasks_left(store, found, missing)
-    return Plan(store, recipe, folder, found, columns, keys, committed, reused, lost, tasks)
+    damaged = {entry.path: entry for entry in wanted if entry.path not in kept}
+    pairs = [(column, damaged[column.path]) for column in missing if column.path in damaged]
+    salvaged = salvaged_receipts(committed, pairs) if committed else []
+    receipts = merged([*standing_receipts(store, missing), *salvaged])
+    return Plan(
+        store, recipe, folder, found, columns, keys, committed, reused,
+        lost=tuple(entry for entry in entries if entry.path not in kept),
+        damage=tuple(one for found_there in damage.values() for one in found_there),
+        salvaged=tuple(salvaged),
+        tasks=make_tasks(found, missing, receipts),
+    )  # fmt: skip
 
 
-def receipts_folder(store: Path) -> Path:
-    """Where a build keeps its tasks' receipts."""
-    return build_folder(store) / "receipts"
+def _is_committed(store: Path) -> bool:
+    """Whether a commit has been there; a lost root document is no first commit to come."""
+    return (store / DOCUMENT).is_file() or (has_tables(store) and not is_building(store))
 
 
-def standing_receipts(store: Path, columns: Sequence[PlannedColumn]) -> list[dict[str, Any]]:
-    """The receipts of earlier, unfinished builds, as far as they vouch for these columns."""
-    wanted = {column.path: column for column in columns}
-    standing = []
-    for path in sorted(receipts_folder(store).glob("*.json")):
-        receipt = read_receipt(path)
-        vouched = {
-            name: facts
-            for name, facts in receipt.get("columns", {}).items()
-            if name in wanted and _stands(store, wanted[name], receipt, facts)
-        }
-        if vouched:
-            standing.append(receipt | {"columns": vouched})
-    return standing
+def _damage(
+    committed: Store, own_root: bool, wanted: Iterable[ColumnEntry], deep: bool
+) -> dict[str, list[Damage]]:
+    """What is damaged of the root, of each group and of each column that the plan wants."""
+    if not own_root:
+        return {"": [Damage(DOCUMENT, "is lost or was changed")]}
+    after = ALL if deep else (committed.path / DOCUMENT).stat().st_mtime_ns
+    damage: dict[str, list[Damage]] = defaultdict(list)
+    owners = {records_path(one.table, one.name): one.path for one in wanted if one.kind == "wide"}
+    for file, problem in committed.document_problems():
+        folder = file.removesuffix(f"/{DOCUMENT}")
+        damage[owners.get(folder, folder)].append(Damage(file, problem))
+    for entry in wanted:
+        damage[entry.path] += check_entry(committed, entry, after)
+    return damage
 
 
-def _stands(
-    store: Path, column: PlannedColumn, receipt: Mapping[str, Any], facts: Mapping[str, Any]
-) -> bool:
-    """Whether a receipt vouches for a shard of this very column, and the shard is there."""
-    layout, shard = column.layout, receipt["shard"]
-    if facts["key"] != column.key or shard >= layout.n_shards:
-        return False
-    file = store / column.path / layout.shard_name(shard)
-    same_rows = receipt["rows"] == list(layout.shard_range(shard))
-    return same_rows and file.is_file() and file.stat().st_size == facts["size"]
-
-
-def tasks_left(store: Path, found: Scan, columns: Sequence[PlannedColumn]) -> tuple[Task, ...]:
-    """The tasks that no receipt makes needless."""
-    done = {
-        (path, receipt["shard"])
-        for receipt in standing_receipts(store, columns)
-        for path in receipt["columns"]
-    }
-    return make_tasks(found, columns, done)
+def _refuse_inside_input(store: Path, found: Scan) -> None:
+    """A store inside a folder of the input would be input of the next build."""
+    place = Path(os.path.realpath(store))
+    for plugin in (found.source, found.provider):
+        for name in path_options(type(plugin)) if plugin else ():
+            for path in option_paths(plugin, name):
+                if path.is_dir() and place.is_relative_to(os.path.realpath(path)):
+                    raise InputError(
+                        f"{store}: lies inside {path}, which the recipe reads; choose another OUT"
+                    )
 
 
 def refuse_loss(plan: Plan, overwrite: bool) -> None:

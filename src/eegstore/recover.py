@@ -8,27 +8,38 @@ from pathlib import Path
 from typing import Any
 
 from eegstore.attributes import ColumnEntry
-from eegstore.commit import TABLES, remove
-from eegstore.disk import fsync_folder
-from eegstore.prepare import Plan, receipts_folder, standing_receipts, tasks_left
-from eegstore.store import records_path
-from eegstore.worker import read_receipt, receipt_path, write_receipt
+from eegstore.commit import withdraw
+from eegstore.disk import fsync_folder, make_folder
+from eegstore.plan import make_tasks
+from eegstore.prepare import Plan
+from eegstore.receipts import (
+    Receipt,
+    merged,
+    read_receipt,
+    receipt_path,
+    receipts_folder,
+    standing_receipts,
+    write_receipt,
+)
+from eegstore.store import build_folder, records_path
+from eegstore.tables import TABLES
 
 
 def recover(plan: Plan) -> Plan:
     """Remove what the plan replaces, and all that neither a commit nor a receipt vouches for.
 
     Receipts are cut down to what they vouch for under this plan before a task replaces a shard:
-    no receipt is ever left that names bytes which are no longer there.
+    no receipt is ever left that names bytes which are no longer there. The sound shards of a
+    damaged column have receipts before its removal is committed.
     """
+    receipts = merged([*standing_receipts(plan.store, plan.computed), *plan.salvaged])
+    _rewrite_receipts(plan.store, {receipt["task"]: receipt for receipt in receipts})
     committed = plan.committed
     if committed is not None:
-        committed = remove(plan.store, committed, list(_in_the_way(plan)))
+        committed = withdraw(plan.store, committed, list(_in_the_way(plan)))
     entries = committed.attributes.columns if committed else []
-    receipts = standing_receipts(plan.store, plan.computed)
-    _rewrite_receipts(plan.store, {receipt["task"]: receipt for receipt in receipts})
     _delete_strangers(plan, entries, receipts)
-    tasks = tasks_left(plan.store, plan.found, plan.computed)
+    tasks = make_tasks(plan.found, plan.computed, receipts)
     return replace(plan, committed=committed, tasks=tasks)
 
 
@@ -43,17 +54,16 @@ def _in_the_way(plan: Plan) -> Iterator[ColumnEntry]:
             yield entry
 
 
-def _rewrite_receipts(store: Path, standing: Mapping[str, dict[str, Any]]) -> None:
+def _rewrite_receipts(store: Path, standing: Mapping[str, Receipt]) -> None:
     folder = receipts_folder(store)
-    if not folder.is_dir():
-        return
+    make_folder(folder)
     for path in folder.iterdir():
         if path.stem not in standing:
             path.unlink()
     for name, receipt in standing.items():
         path = receipt_path(store, name)
         if read_receipt(path) != receipt:
-            write_receipt(path, receipt)
+            write_receipt(path, receipt, build_folder(store))
     fsync_folder(folder)
 
 

@@ -66,13 +66,15 @@ def plugin_key(
     if isinstance(plugin, Fingerprinted):
         content = guarded(kind, plugin, plugin.fingerprint)
     else:
-        content = [digest_path(path) for name in sorted(paths) for path in _paths(plugin, name)]
+        content = [
+            digest_path(path) for name in sorted(paths) for path in option_paths(plugin, name)
+        ]
     options = {key: value for key, value in facts["options"].items() if key not in left_out}
     return digest_json([facts["kind"], facts["name"], facts["version"], facts["distribution"],
                         options, content])  # fmt: skip
 
 
-def _paths(plugin: Any, option: str) -> list[Path]:
+def option_paths(plugin: Any, option: str) -> list[Path]:
     """The paths that an option holds."""
     value = getattr(plugin, option)
     values = value if isinstance(value, tuple | list) else [value]

@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from eegstore import registry
-from eegstore.arrays import layout_of, read_file, read_narrow, row_numbers
+from eegstore.arrays import REMEDY, layout_of, read_narrow, row_numbers
 from eegstore.attributes import (
+    DIGEST_BYTES,
     DOCUMENT,
     FORMAT,
     ColumnEntry,
     StoreAttributes,
     blank_seal,
-    compute_seal,
+    document_bytes,
+    sealed,
 )
 from eegstore.disk import digest_bytes
-from eegstore.errors import DamageError, IncompleteError, InputError
+from eegstore.errors import DamageError, EegStoreError, IncompleteError, InputError
 from eegstore.recipe import parse_recipe
 from eegstore.shards import ShardedArray
 from eegstore.tables import ColumnSpec, Table
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     import xarray
 
 TRIALS_COLUMNS: Final = ("eeg", "label", "stimulus", "score", "split", "valid")
-DIGEST_BYTES: Final = 32
-SHARD_RECORD_BYTES: Final = 40  # a shard's SHA-256, then its size as a little-endian uint64
 
 
 def beside(store: Path, suffix: str) -> Path:
@@ -180,6 +180,7 @@ class Store:
 
     def __init__(self, path: Path, root: bytes) -> None:
         self.path = path
+        self._root = root
         document = json.loads(root)
         self._documents: dict[str, Any] = document["consolidated_metadata"]["metadata"]
         self.attributes = StoreAttributes.model_validate(document["attributes"]["eegstore"])
@@ -193,6 +194,26 @@ class Store:
         """The Zarr document of a group or an array."""
         document: dict[str, Any] = self._documents[path]
         return document
+
+    def is_current(self) -> bool:
+        """Whether no commit has replaced the root document since the store was opened."""
+        try:
+            return (self.path / DOCUMENT).read_bytes() == self._root
+        except FileNotFoundError:
+            return True
+
+    def document_files(self) -> list[str]:
+        """The files of all documents but the root's."""
+        return [f"{path}/{DOCUMENT}" for path in self._documents]
+
+    def document_problems(self) -> Iterator[tuple[str, str]]:
+        """File and problem of each document, the root's aside, that is not as it was committed."""
+        for file, committed in committed_documents(self._documents).items():
+            try:
+                if (self.path / file).read_bytes() != committed:
+                    yield file, "was changed since the commit"
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                yield file, "is missing"
 
     def shard_records(self, entry: ColumnEntry) -> NDArray[np.uint8]:
         """uint8, (shard, byte): SHA-256 and size of each shard of a wide column.
@@ -272,8 +293,8 @@ def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
     try:
         attributes = json.loads(root)["attributes"]["eegstore"]
         written = attributes["format"]
-    except ValueError as error:
-        raise DamageError(f"{path}: {DOCUMENT} is not whole ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"{path}: {DOCUMENT} is not whole ({error}); {REMEDY}") from None
     except (KeyError, TypeError):
         raise InputError(f"{path}: not an eegstore store (its zarr.json is not ours)") from None
     if not isinstance(written, int) or written > FORMAT:
@@ -282,6 +303,21 @@ def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
             "upgrade eegstore"
         )
     return dict(attributes)
+
+
+def _missing_root(path: Path) -> EegStoreError:
+    """Why there is no root document: a build's first commit, damage, or something else."""
+    if build_folder(path).is_dir():
+        return IncompleteError(f"{path}: its build has not finished; run it again to resume")
+    if has_tables(path):
+        return DamageError(f"{path}: {DOCUMENT} is missing; {REMEDY}")
+    why = f"there is no {DOCUMENT} in it" if path.exists() else "there is no such folder"
+    return InputError(f"{path}: not an eegstore store ({why})")
+
+
+def has_tables(path: Path) -> bool:
+    """Whether a folder has what only the commit of a store puts there, its root aside."""
+    return all((path / group / DOCUMENT).is_file() for group in ("trials", "stimuli", "digests"))
 
 
 def read_root(path: Path) -> bytes:
@@ -294,25 +330,24 @@ def read_root(path: Path) -> bytes:
     IncompleteError
         Where a build was interrupted before its first commit.
     DamageError
-        Where a metadata document was changed or lost since it was committed.
+        Where the document was changed or lost since it was committed.
     """
     if not (path / DOCUMENT).is_file():
-        if build_folder(path).is_dir():
-            raise IncompleteError(f"{path}: its build has not finished; run it again to resume")
-        why = f"there is no {DOCUMENT} in it" if path.exists() else "there is no such folder"
-        raise InputError(f"{path}: not an eegstore store ({why})")
+        raise _missing_root(path)
     root = (path / DOCUMENT).read_bytes()
     attributes = _parse_root(path, root)
-    seal = str(attributes.get("seal"))
-    documents = (json.loads(root).get("consolidated_metadata") or {}).get("metadata", {})
-    paths = [f"{name}/{DOCUMENT}" for name in documents]
-    remedy = "delete the store and build again"
-    read = functools.partial(read_file, path, remedy=remedy)
-    if compute_seal(blank_seal(root, seal), read, paths) != seal:
+    blank = blank_seal(root, str(attributes.get("seal")))
+    consolidated = json.loads(root).get("consolidated_metadata") or {}
+    if sealed(blank, committed_documents(consolidated.get("metadata", {}))) != root:
         raise DamageError(
-            f"{path}: its metadata was changed since the commit (the seal is broken); {remedy}"
+            f"{path}: {DOCUMENT} was changed since the commit (its seal is broken); {REMEDY}"
         )
     return root
+
+
+def committed_documents(documents: Mapping[str, Any]) -> dict[str, bytes]:
+    """File to bytes of every document but the root's, as the root holds them."""
+    return {f"{path}/{DOCUMENT}": document_bytes(one) for path, one in documents.items()}
 
 
 def open_store(path: str | Path) -> Store:
@@ -329,10 +364,15 @@ def open_store(path: str | Path) -> Store:
         Where it is no store, is not finished, or its metadata is damaged.
     """
     store = Path(path)
-    try:
-        opened = Store(store, read_root(store))
-    except ValidationError as error:
-        raise DamageError(f"{store}: {DOCUMENT}: {error.errors()[0]['msg']}") from None
+    while True:
+        opened = read_store(store)
+        problems = list(opened.document_problems())
+        if not problems:
+            break
+        # A commit replaces the root, and only then what the old root named.
+        if opened.is_current():
+            file, problem = problems[0]
+            raise DamageError(f"{store}: {file} {problem}; {REMEDY}")
     missing = [name for name in TRIALS_COLUMNS if name not in opened.trials]
     if missing:
         raise IncompleteError(
@@ -340,3 +380,11 @@ def open_store(path: str | Path) -> Store:
             "run it again to resume"
         )
     return opened
+
+
+def read_store(path: Path) -> Store:
+    """A store as its root document says that it is; its other documents are not read."""
+    try:
+        return Store(path, read_root(path))
+    except ValidationError as error:
+        raise DamageError(f"{path}: {DOCUMENT}: {error.errors()[0]['msg']}; {REMEDY}") from None

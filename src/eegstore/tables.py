@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Table = Literal["trials", "stimuli"]
+TABLES: Final[tuple[Table, ...]] = ("trials", "stimuli")
 
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")
 

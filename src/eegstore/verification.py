@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from eegstore.arrays import layout_of
-from eegstore.attributes import DOCUMENT, ColumnEntry
+from eegstore.attributes import DOCUMENT, ColumnEntry, read_shard_record
 from eegstore.disk import digest_file
 from eegstore.errors import DamageError
-from eegstore.store import DIGEST_BYTES, Store, open_store, records_path
+from eegstore.machine import n_cpus
+from eegstore.store import Store, read_store, records_path
+
+ALL = -math.inf  # read every file, whenever it was written
+NONE = math.inf
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,15 @@ class Damage:
 
     file: str
     problem: str
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A data file as it was committed; ``size`` is None where only the digest is known."""
+
+    file: str
+    size: int | None
+    digest: str
 
 
 def verify(
@@ -36,78 +51,115 @@ def verify(
     deep
         Read every byte and compare digests, in place of presence and sizes alone.
     listener
-        Called with the array's path, how many arrays are checked, and of how many.
+        Called with a data file's path, how many files are checked, and of how many.
 
     Raises
     ------
     InputError
         Where there is no store.
+    IncompleteError
+        Where a build was interrupted before its first commit.
     """
-    try:
-        store = open_store(path)
-    except DamageError as error:
-        return [Damage(DOCUMENT, str(error))]
-    found: list[Damage] = []
-    entries = store.attributes.columns
-    for number, entry in enumerate(entries, 1):
-        found += check_entry(store, entry, deep)
+    while True:
+        try:
+            store = read_store(Path(path))
+        except DamageError as error:
+            return [Damage(DOCUMENT, str(error))]
+        found = _damage(store, ALL if deep else NONE, listener)
+        # What a build has replaced in the meantime is no damage.
+        if store.is_current():
+            return found
+
+
+def _damage(
+    store: Store, after: float, listener: Callable[[str, int, int], None] | None
+) -> list[Damage]:
+    found = [Damage(file, problem) for file, problem in store.document_problems()]
+    files: list[DataFile] = []
+    for entry in store.attributes.columns:
+        try:
+            files += data_files(store, entry)
+        except DamageError as error:
+            found.append(_records_damage(entry, error))
+    for number, damage in enumerate(check_files(store, files, after), 1):
+        found += [damage] if damage else []
         if listener:
-            listener(entry.path, number, len(entries))
+            listener(files[number - 1].file, number, len(files))
     return found + list(_strangers(store))
 
 
-def check_entry(store: Store, entry: ColumnEntry, deep: bool = False) -> list[Damage]:
-    """What is damaged of one committed array; ``deep`` reads every byte of a wide one."""
-    if entry.kind == "wide":
-        return list(_check_wide(store, entry, deep))
-    return list(_check_narrow(store, entry))
+def check_entry(store: Store, entry: ColumnEntry, after: float) -> list[Damage]:
+    """What is damaged of one committed array; reads the files written at or after a time (ns)."""
+    try:
+        files = data_files(store, entry)
+    except DamageError as error:
+        return [_records_damage(entry, error)]
+    return [damage for damage in check_files(store, files, after) if damage]
 
 
-def _narrow_chunk(path: str, n_dims: int) -> str:
+def data_files(store: Store, entry: ColumnEntry) -> list[DataFile]:
+    """The data files of one committed array, its shards in their order.
+
+    Raises
+    ------
+    DamageError
+        Where a wide column's own records of its shards are damaged.
+    """
+    if entry.kind != "wide":
+        return [DataFile(_chunk_file(entry.path, len(entry.shape)), None, entry.digest)]
+    layout, records = layout_of(store.document(entry.path)), store.shard_records(entry)
+    return [
+        DataFile(f"{entry.path}/{layout.shard_name(shard)}", *read_shard_record(record.tobytes()))
+        for shard, record in enumerate(records)
+    ]
+
+
+def check_files(store: Store, files: Iterable[DataFile], after: float) -> Iterator[Damage | None]:
+    """What is wrong with each file, in order; several are read at once."""
+    with ThreadPoolExecutor(n_cpus()) as pool:
+        yield from pool.map(lambda file: _check(store.path, file, after), files)
+
+
+def _check(store: Path, committed: DataFile, after: float) -> Damage | None:
+    file = store / committed.file
+    if not file.is_file():
+        return Damage(committed.file, "is missing")
+    facts = file.stat()
+    if committed.size not in (None, facts.st_size):
+        return Damage(committed.file, f"has {facts.st_size} bytes, expected {committed.size}")
+    if committed.size is not None and facts.st_mtime_ns < after:
+        return None
+    try:
+        if digest_file(file) != committed.digest:
+            return Damage(committed.file, "is not what was committed (its digest differs)")
+    except OSError as error:
+        return Damage(committed.file, f"cannot be read ({error.strerror})")
+    return None
+
+
+def _chunk_file(path: str, n_dims: int) -> str:
     return "/".join([path, "c", *["0"] * n_dims])
 
 
-def _check_narrow(store: Store, entry: ColumnEntry) -> Iterator[Damage]:
-    chunk = _narrow_chunk(entry.path, len(entry.shape))
-    if not (store.path / chunk).is_file():
-        yield Damage(chunk, "is missing")
-    elif digest_file(store.path / chunk) != entry.digest:
-        yield Damage(chunk, "is not what was committed (its digest differs)")
+def _records_file(entry: ColumnEntry) -> str:
+    return _chunk_file(records_path(entry.table, entry.name), 2)
 
 
-def _check_wide(store: Store, entry: ColumnEntry, deep: bool) -> Iterator[Damage]:
-    layout = layout_of(store.document(entry.path))
-    try:
-        records = store.shard_records(entry)
-    except DamageError as error:
-        yield Damage(_narrow_chunk(records_path(entry.table, entry.name), 2), str(error))
-        return
-    for shard, record in enumerate(records):
-        name = f"{entry.path}/{layout.shard_name(shard)}"
-        file = store.path / name
-        size = int.from_bytes(record[DIGEST_BYTES:].tobytes(), "little")
-        if not file.is_file():
-            yield Damage(name, "is missing")
-        elif file.stat().st_size != size:
-            yield Damage(name, f"has {file.stat().st_size} bytes, expected {size}")
-        elif deep and digest_file(file) != record[:DIGEST_BYTES].tobytes().hex():
-            yield Damage(name, "is not what was committed (its digest differs)")
+def _records_damage(entry: ColumnEntry, error: DamageError) -> Damage:
+    return Damage(_records_file(entry), str(error))
 
 
 def _strangers(store: Store) -> Iterator[Damage]:
     """Files that no commit has put there."""
-    known = {DOCUMENT}
-    known |= {f"{group}/{DOCUMENT}" for group in ("trials", "stimuli", "digests")}
+    known = {DOCUMENT, *store.document_files()}
     for entry in store.attributes.columns:
-        known.add(f"{entry.path}/{DOCUMENT}")
         if entry.kind == "wide":
-            records = records_path(entry.table, entry.name)
             layout = layout_of(store.document(entry.path))
-            known |= {f"{records}/{DOCUMENT}", _narrow_chunk(records, 2)}
             known |= {f"{entry.path}/{layout.shard_name(n)}" for n in range(layout.n_shards)}
+            known.add(_records_file(entry))
         else:
-            known.add(_narrow_chunk(entry.path, len(entry.shape)))
+            known.add(_chunk_file(entry.path, len(entry.shape)))
     for file in sorted(store.path.rglob("*")):
         name = file.relative_to(store.path).as_posix()
-        if not file.is_dir() and name not in known:
-            yield Damage(name, "does not belong to the store")
+        if (file.is_symlink() or not file.is_dir()) and name not in known:
+            yield Damage(name, "does not belong to the store; move it away")

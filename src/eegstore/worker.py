@@ -1,9 +1,8 @@
-"""A process' view of a build: the plan's plugins, loaded by name, and the tasks' receipts."""
+"""A process' view of a build: the plan's plugins, loaded by name, and where they write."""
 
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import registry
-from eegstore.disk import digest_json, put
 from eegstore.plan import WORK_PLAN, WorkPlan
 from eegstore.protocols import Stateful
 from eegstore.recipe import parse_recipe
@@ -23,11 +21,6 @@ from eegstore.tables import Table
 ROWS_FILE = "rows.npz"
 
 
-def receipt_path(store: Path, task_name: str) -> Path:
-    """Where a task's receipt lies."""
-    return build_folder(store) / "receipts" / f"{task_name}.json"
-
-
 def temporary_folder(plan: WorkPlan) -> Path:
     """Where the files of a plan are written before they are renamed into the store.
 
@@ -35,22 +28,6 @@ def temporary_folder(plan: WorkPlan) -> Path:
     older plan into the store, because the next build removes the folder first.
     """
     return build_folder(plan.store) / f"tmp-{plan.id}"
-
-
-def read_receipt(path: Path) -> dict[str, Any]:
-    """A receipt, or an empty one where it is absent or not whole."""
-    try:
-        receipt: dict[str, Any] = json.loads(path.read_bytes())
-        seal = receipt.pop("seal")
-    except (OSError, ValueError, KeyError):
-        return {}
-    return receipt if seal == digest_json(receipt) else {}
-
-
-def write_receipt(path: Path, receipt: dict[str, Any]) -> None:
-    """Write a receipt durably, sealed with a digest of itself."""
-    sealed = receipt | {"seal": digest_json(receipt)}
-    put(json.dumps(sealed).encode(), path, path.parent.parent)
 
 
 class Worker:

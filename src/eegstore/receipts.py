@@ -1,0 +1,100 @@
+"""Receipts: what a task leaves beside the store once its shards are in it, whole and durable.
+
+A receipt names the task, its rows, which of them are invalid, and for each column that it wrote
+the key, the size and the SHA-256 of the shard. A shard without a valid receipt does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eegstore.disk import digest_json, put
+from eegstore.plan import PlannedColumn
+from eegstore.store import build_folder
+
+Receipt = dict[str, Any]
+
+
+def receipts_folder(store: Path) -> Path:
+    """Where a build keeps its tasks' receipts."""
+    return build_folder(store) / "receipts"
+
+
+def receipt_path(store: Path, task_name: str) -> Path:
+    """Where a task's receipt lies."""
+    return receipts_folder(store) / f"{task_name}.json"
+
+
+def read_receipt(path: Path) -> Receipt:
+    """A receipt, or an empty one where it is absent or not whole."""
+    try:
+        receipt: Receipt = json.loads(path.read_bytes())
+        seal = receipt.pop("seal")
+    except (OSError, ValueError, KeyError):
+        return {}
+    return receipt if seal == digest_json(receipt) else {}
+
+
+def write_receipt(path: Path, receipt: Receipt, temporary_folder: Path) -> None:
+    """Write a receipt durably, sealed with a digest of itself."""
+    sealed = receipt | {"seal": digest_json(receipt)}
+    put(json.dumps(sealed).encode(), path, temporary_folder)
+
+
+def standing_receipts(store: Path, columns: Sequence[PlannedColumn]) -> list[Receipt]:
+    """The receipts of earlier, unfinished builds, as far as they vouch for these columns."""
+    wanted = {column.path: column for column in columns}
+    standing = []
+    for receipt in _whole_receipts(store):
+        vouched = {
+            path: facts
+            for path, facts in receipt["columns"].items()
+            if path in wanted and _stands(store, wanted[path], receipt, facts)
+        }
+        if vouched:
+            standing.append(receipt | {"columns": vouched})
+    return standing
+
+
+def forsaken(store: Path, columns: Sequence[PlannedColumn]) -> Counter[str]:
+    """Shards of each column that earlier, unfinished builds wrote and these columns do not use."""
+    keys = {column.path: column.key for column in columns}
+    counts: Counter[str] = Counter()
+    for receipt in _whole_receipts(store):
+        counts.update(
+            path for path, facts in receipt["columns"].items() if keys.get(path) != facts["key"]
+        )
+    return counts
+
+
+def merged(receipts: Iterable[Receipt]) -> list[Receipt]:
+    """One receipt a task; what the earlier ones say of it holds."""
+    tasks: dict[str, Receipt] = {}
+    for receipt in receipts:
+        before = tasks.get(receipt["task"], {})
+        columns = receipt["columns"] | before.get("columns", {})
+        tasks[receipt["task"]] = receipt | before | {"columns": columns}
+    return list(tasks.values())
+
+
+def _whole_receipts(store: Path) -> Iterator[Receipt]:
+    for path in sorted(receipts_folder(store).glob("*.json")):
+        receipt = read_receipt(path)
+        if receipt:
+            yield receipt
+
+
+def _stands(
+    store: Path, column: PlannedColumn, receipt: Mapping[str, Any], facts: Mapping[str, Any]
+) -> bool:
+    """Whether a receipt vouches for a shard of this very column, and the shard is there."""
+    layout, shard = column.layout, receipt["shard"]
+    if facts["key"] != column.key or shard >= layout.n_shards:
+        return False
+    file = store / column.path / layout.shard_name(shard)
+    same_rows = receipt["rows"] == list(layout.shard_range(shard))
+    return same_rows and file.is_file() and file.stat().st_size == facts["size"]
