@@ -233,8 +233,9 @@ def rejected_trials(source: str, trials: NDArray[np.int64]) -> InputError:
     shown = ", ".join(str(trial) for trial in trials[:SHOWN])
     more = f" and {len(trials) - SHOWN} more" if len(trials) > SHOWN else ""
     return InputError(
-        f"[source] {source}: NaN or Inf in trials {shown}{more} (counted from 0); mend them, "
-        "or set allow_skips = true to keep them as invalid rows"
+        f"[source] {source}: NaN or Inf in trials {shown}{more} (counted from 0; beyond 3.4e38 a "
+        "value is Inf as float32); mend them, or set allow_skips = true to keep them as invalid "
+        "rows"
     )
 
 
