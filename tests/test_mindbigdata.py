@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from eegstore import InputError, digest_files
 from eegstore.registry import create
-from eegstore_plugins.mindbigdata import DEVICES, NUMBER, MindBigData, _is_plain
+from eegstore_plugins.mindbigdata import MindBigData
+from eegstore_plugins.mindbigdata_rows import DEVICES, NUMBER, is_plain
 
 MUSE = ("TP9", "FP1", "FP2", "TP10")
 
@@ -57,7 +59,7 @@ def muse(event: int, values: Sequence[object] = (1, 2, 3), code: int = 5) -> lis
 
 
 def write(path: Path, *lines: str) -> Path:
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     return path
 
 
@@ -198,6 +200,26 @@ def test_line_ends_blank_lines_and_a_missing_last_newline_are_harmless(text: Pat
     np.testing.assert_array_equal(expected[:, 0], [[1, 2], [3, 4]])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(text: Path) -> None:
+    write(text, row(1, values=[1, 2]), row(2, values=[3, 4]))
+    text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
+    source = MindBigData(text, n_times=2)
+    assert source.scan().n_trials == 2
+    np.testing.assert_array_equal(source.read(0, 2)[:, 0], [[1, 2], [3, 4]])
+    text.write_bytes(row(1).encode("utf-16"))
+    assert "brain.txt: UTF-16 text, expected ASCII or UTF-8" in refused(text)
+
+
+def test_a_last_line_without_end_is_hinted_at_for_its_last_value_may_be_cut(text: Path) -> None:
+    write(text, row(1, values=[1, 2]), row(2, values=[3, 444]))
+    assert MindBigData(text, n_times=2).scan().hints == ()
+    text.write_bytes(text.read_bytes()[:-3])
+    cut = MindBigData(text, n_times=2)
+    np.testing.assert_array_equal(cut.read(1, 2), [[[3, 4]]])
+    (hint,) = cut.scan().hints
+    assert hint.startswith("brain.txt: the last line has no end; if the file was cut there, the")
+
+
 DAMAGED_ROWS = {
     "line 2: event 3: FP1 has 3 values, declares 4": row(3, size=4),
     "line 2: event 3: FP1 has 0 values, declares 4": row(3, values=(), size=4),
@@ -207,8 +229,11 @@ DAMAGED_ROWS = {
     "line 2: event 3: value 1 of FP1 is '1.2.3', expected a number": row(3, values=("1.2.3", 2)),
     "line 2: event 3: value 1 of FP1 is 'nan', expected a number": row(3, values=("nan", 2)),
     "line 2: event 3: value 1 of FP1 is '\\x00', expected a number": row(3, values=("\0", 2)),
+    "line 2: event 3: value 1 of FP1 is '\\xb5V', expected a number": row(3, values=("\udcb5V", 2)),
+    "line 2: event 3: value 1 of FP1 is 'µV', expected a number": row(3, values=("µV", 2)),
     "line 2: event 3: the row has 6 fields, expected 7": row(3).rpartition("\t")[0],
     "line 2: event 3: the row has 8 fields, expected 7": row(3) + "\t1",
+    "line 2: event 3: the row has 107 fields, expected 7": row(3) + "\t1" * 100,
     "line 2: event unknown: the row has 1 fields, expected 7": "PK-zip",
     "line 2: event unknown: event is '3x', expected an integer": row("3x"),
     "line 2: event unknown: event is '٣', expected an integer": row("٣"),
@@ -286,6 +311,25 @@ def test_damage_of_another_device_does_not_matter(text: Path) -> None:
     np.testing.assert_array_equal(source.read(0, 1), [[[4, 5, 6]] * 4])
 
 
+def test_a_file_of_something_else_is_refused_before_its_damage_fills_the_memory(text: Path) -> None:
+    write(text, row(1), *["a,b"] * 100_000)
+    assert "100000 of 100001 events are damaged" in refused(text)
+    write(text, row(1), *["a,b"] * 100_001, row(1, size=9))
+    for options in ({}, {"allow_skips": True}):
+        message = refused(text, **options)
+        assert (
+            "more than 100000 events are damaged (line 2: event unknown: the row has 1" in message
+        )
+        assert message.endswith("; name a file of MindBigData's text")
+
+
+def test_a_value_of_a_million_digits_is_refused_at_once(text: Path) -> None:
+    write(text, row(1, values=["1" * (1 << 20) + "x"]))
+    start = time.process_time()
+    assert f"value 1 of FP1 is '{'1' * 40}', expected a number" in refused(text)
+    assert time.process_time() - start < 2
+
+
 def test_more_than_one_device_needs_the_option(text: Path) -> None:
     write(text, row(1, values=[9, 8, 7]), *muse(1, [4, 5, 6]))
     message = refused(text)
@@ -356,7 +400,7 @@ def test_any_range_in_any_process_is_the_slice_of_all(
 def test_only_plain_numbers_pass_the_quick_check(values: list[str]) -> None:
     data = ",".join(values).encode()
     every_matches = all(NUMBER.fullmatch(value) for value in data.split(b","))
-    if _is_plain(data):
+    if is_plain(data):
         assert every_matches
     for value in data.split(b","):
         if NUMBER.fullmatch(value):
@@ -366,7 +410,7 @@ def test_only_plain_numbers_pass_the_quick_check(values: list[str]) -> None:
 @settings(max_examples=200)
 @given(st.lists(st.decimals(-9999, 9999, places=3) | st.integers(), min_size=1, max_size=9))
 def test_plain_numbers_always_pass_the_quick_check(values: list[object]) -> None:
-    assert _is_plain(",".join(map(str, values)).encode())
+    assert is_plain(",".join(map(str, values)).encode())
 
 
 def test_exponents_and_integers_are_read_exactly(text: Path) -> None:

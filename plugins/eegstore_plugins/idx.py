@@ -20,6 +20,10 @@ from eegstore_plugins.captions import DEFAULT, OPTION, captions, check_template
 MAGIC: Final = {1: b"\x00\x00\x08\x01", 3: b"\x00\x00\x08\x03"}
 GZIP_MAGIC: Final = b"\x1f\x8b"
 DEFLATE_MAX_RATIO: Final = 1032
+# Row, y, x: beyond the largest set of this format (EMNIST, 697,932 images of 28 by 28).
+MAX_LENGTHS: Final = (1 << 20, 1 << 10, 1 << 10)
+MAX_BYTES: Final = 1 << 30
+READ_BYTES: Final = 1 << 20
 
 
 def _opener(path: Path) -> tuple[Callable[[], BinaryIO], int]:
@@ -46,9 +50,26 @@ def _lengths(file: BinaryIO, path: Path, n_axes: int) -> tuple[int, ...]:
     if len(header) < 4 * n_axes:
         raise InputError(f"{str(path)!r}: ends inside its header; fetch it again")
     lengths = tuple(int(length) for length in np.frombuffer(header, dtype=">u4"))
-    if not all(lengths):
-        raise InputError(f"{str(path)!r}: promises the shape {lengths}, expected no axis of 0")
+    most = MAX_LENGTHS[:n_axes]
+    if not all(0 < length <= limit for length, limit in zip(lengths, most, strict=True)):
+        raise InputError(
+            f"{str(path)!r}: promises the shape {lengths}, expected no axis of 0, "
+            f"and at most {most}"
+        )
+    if math.prod(lengths) > MAX_BYTES:
+        raise InputError(
+            f"{str(path)!r}: promises {math.prod(lengths)} values (shape {lengths}), expected at "
+            f"most {MAX_BYTES}; split the set"
+        )
     return lengths
+
+
+def _read(file: BinaryIO, n_bytes: int) -> bytearray:
+    """What a file still has, up to that many bytes; no room is taken for more than there is."""
+    content = bytearray()
+    while part := file.read(min(READ_BYTES, n_bytes - len(content))):
+        content += part
+    return content
 
 
 def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
@@ -60,14 +81,15 @@ def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        Where the file is missing, no such IDX file, or longer or shorter than its header says.
+        Where the file is missing, no such IDX file, longer or shorter than its header says, or
+        larger than any set of images that is in use.
     """
     try:
         open_file, most = _opener(path)
         with open_file() as file:
             lengths = _lengths(file, path, n_axes)
             promised = math.prod(lengths)
-            content = file.read(promised + 1) if promised <= most else b""
+            content = _read(file, promised + 1) if promised <= most else b""
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{str(path)!r}: cannot be read ({error}); fetch it again") from None
     if len(content) != promised:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import weakref
-from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
@@ -16,51 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import InputError, Trials, digest_files, hookimpl
+from eegstore_plugins.mindbigdata_rows import DEVICES, Damage, Device, is_ended, rows_by_device
 
-
-class Device(NamedTuple):
-    """A headset: its sampling rate in Hz, and its channels in the order that the data set names."""
-
-    sfreq: float
-    ch_names: tuple[str, ...]
-
-
-DEVICES: Final = {
-    "MW": Device(512.0, ("FP1",)),
-    "EP": Device(
-        128.0,
-        ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4"),
-    ),
-    "MU": Device(220.0, ("TP9", "FP1", "FP2", "TP10")),
-    "IN": Device(128.0, ("AF3", "AF4", "T7", "T8", "PZ")),
-}
 TRIAL_S: Final = 2.0
-
-N_FIELDS: Final = 7
-INTEGER_FIELDS: Final = {"id": 0, "event": 1, "code": 4, "size": 5}
-INTEGER: Final = re.compile(rb"-?\d{1,18}")
-NUMBER: Final = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-# One sound row of the file; offset and length are its data's, in bytes.
-ROW_FIELDS: Final = ("event", "channel", "line", "code", "size", "offset", "length")
-ROW: Final = np.dtype([(name, np.int64) for name in ROW_FIELDS])
-READ_BYTES: Final = 1 << 20
-MAX_LINE_BYTES: Final = 1 << 24
 SHOWN: Final = 5
-
-
-def _byte_table(bits: Mapping[bytes, int]) -> bytes:
-    """The bits of each of the 256 bytes, as ``bytes.translate`` takes them."""
-    return bytes(sum(bit for chars, bit in bits.items() if byte in chars) for byte in range(256))
-
-
-# A list of plain numbers, such as -12 or 4329.23: what each byte is, and what may come after it.
-DIGITS: Final = b"0123456789"
-DIGIT, COMMA, SIGN, POINT = 1, 2, 4, 8
-KIND: Final = _byte_table({DIGITS: DIGIT, b",": COMMA, b"-": SIGN, b".": POINT})
-AFTER: Final = _byte_table(
-    {DIGITS: DIGIT | COMMA | POINT, b",": DIGIT | SIGN, b"-": DIGIT, b".": DIGIT}
-)
 
 
 class Index(NamedTuple):
@@ -82,27 +39,6 @@ class Scan(NamedTuple):
     n_samples: NDArray[np.int64]
     where: Index
     skipped: tuple[str, ...]
-
-
-class Damage:
-    """The first problem of each event; a row that names no event stands for one."""
-
-    def __init__(self) -> None:
-        self._first: dict[int | str, tuple[int, str]] = {}
-
-    def add(self, line: int, event: int | None, problem: str) -> None:
-        """Keep a problem, unless the event has one."""
-        key: int | str = f"line {line}" if event is None else event
-        shown = "event unknown" if event is None else f"event {event}"
-        self._first.setdefault(key, (line, f"line {line}: {shown}: {problem}"))
-
-    def events(self) -> list[int]:
-        """The damaged events that are known by number."""
-        return [event for event in self._first if isinstance(event, int)]
-
-    def lines(self) -> tuple[str, ...]:
-        """One line an event, in the file's order."""
-        return tuple(text for _, text in sorted(self._first.values()))
 
 
 @dataclass(frozen=True)
@@ -151,18 +87,22 @@ class MindBigData:
             label=found.code,
             columns={"event": found.event, "n_samples": found.n_samples},
             skipped=found.skipped,
-            hints=self._hints(found.n_samples, found.where.n_times),
+            hints=tuple(self._hints(found.n_samples, found.where.n_times)),
         )
 
-    def _hints(self, n_samples: NDArray[np.int64], n_times: int) -> tuple[str, ...]:
-        """What a user should know of the padding."""
+    def _hints(self, n_samples: NDArray[np.int64], n_times: int) -> Iterator[str]:
+        """What a user should know of the padding, and of a file that may have been cut."""
         n_padded = int((n_samples < n_times).sum())
-        if not n_padded:
-            return ()
-        return (
-            f"{n_padded} of {len(n_samples)} trials are shorter than n_times = {n_times} and are "
-            f"padded (pad = {self.pad!r}); n_times = {n_samples.min()} needs no padding",
-        )
+        if n_padded:
+            yield (
+                f"{n_padded} of {len(n_samples)} trials are shorter than n_times = {n_times} and "
+                f"are padded (pad = {self.pad!r}); n_times = {n_samples.min()} needs no padding"
+            )
+        if not is_ended(self.path):
+            yield (
+                f"{self.path.name}: the last line has no end; if the file was cut there, the last "
+                "value may lack digits: compare it with the original"
+            )
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         rows, n_times = self._index
@@ -194,7 +134,7 @@ class MindBigData:
 
     @cached_property
     def _scan(self) -> Scan:
-        damage = Damage()
+        damage = Damage(self.path.name)
         device, rows = self._rows_of_one_device(damage)
         place = _place(rows, device, damage)
         place = place[~np.isin(rows["event"][place.max(axis=1)], damage.events())]
@@ -212,7 +152,7 @@ class MindBigData:
         """The sound rows, as ``ROW``, of the one device that the file or the option names."""
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such file, expected MindBigData's text")
-        found = _rows_by_device(self.path, self.device, damage)
+        found = rows_by_device(self.path, self.device, damage)
         if len(found) > 1:
             raise InputError(
                 f"{self.path.name}: holds the devices {', '.join(sorted(found))}, expected one; "
@@ -254,94 +194,6 @@ class MindBigData:
             )
         with np.errstate(over="ignore"):
             return values.astype(np.float32)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Each line that is not blank: its number, its byte offset, and its bytes without the end."""
-    offset = 0
-    with path.open("rb", buffering=READ_BYTES) as file:
-        for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES), b""), start=1):
-            if len(line) == MAX_LINE_BYTES:
-                raise InputError(
-                    f"{path.name}: line {number} is longer than {MAX_LINE_BYTES >> 20} MiB, "
-                    "expected MindBigData's tab-separated text"
-                )
-            content = line.rstrip(b"\r\n")
-            if content:
-                yield number, offset, content
-            offset += len(line)
-
-
-def _rows_by_device(path: Path, wanted: str | None, damage: Damage) -> dict[str, NDArray[Any]]:
-    """The sound rows of each device, or of the wanted one alone, as ``ROW`` in the file's order."""
-    found: dict[str, array[int]] = {}
-    for line, offset, content in _lines(path):
-        fields = content.split(b"\t")
-        device = _text(fields[2]) if len(fields) > 2 else ""
-        if wanted is not None and device != wanted and device in DEVICES:
-            continue
-        problem = _problem(fields)
-        if problem:
-            damage.add(line, _event(fields), problem)
-            continue
-        _, event, _, channel, code, size, data = fields
-        place = DEVICES[device].ch_names.index(channel.decode())
-        start = offset + len(content) - len(data)
-        row = (int(event), place, line, int(code), int(size), start, len(data))
-        found.setdefault(device, array("q")).extend(row)
-    return {device: np.frombuffer(rows, dtype=ROW) for device, rows in found.items()}
-
-
-def _event(fields: list[bytes]) -> int | None:
-    """The number of a damaged row's event, if it can be told."""
-    return int(fields[1]) if len(fields) > 1 and INTEGER.fullmatch(fields[1]) else None
-
-
-def _text(field: bytes) -> str:
-    return field.decode("utf-8", "backslashreplace")
-
-
-def _problem(fields: list[bytes]) -> str:
-    """Why a row cannot be one channel of a trial, or an empty string."""
-    if len(fields) != N_FIELDS:
-        return f"the row has {len(fields)} fields, expected {N_FIELDS} separated by tabs"
-    for name, at in INTEGER_FIELDS.items():
-        if not INTEGER.fullmatch(fields[at]):
-            return f"{name} is {_text(fields[at])!r:.40}, expected an integer"
-    device, channel, code = _text(fields[2]), _text(fields[3]), int(fields[4])
-    if device not in DEVICES:
-        return f"device is {device!r:.40}, expected one of {', '.join(DEVICES)}"
-    if channel not in DEVICES[device].ch_names:
-        known = ", ".join(DEVICES[device].ch_names)
-        return f"channel is {channel!r:.40}, expected one of {device}'s {known}"
-    if code < -1:
-        return f"code is {code}, expected a digit, or -1 for none"
-    return _data_problem(channel, int(fields[5]), fields[6])
-
-
-def _data_problem(channel: str, size: int, data: bytes) -> str:
-    """Why a row's data is not ``size`` numbers, or an empty string."""
-    n_values = data.count(b",") + 1 if data else 0
-    if n_values != size:
-        return f"{channel} has {n_values} values, declares {size}"
-    if size == 0:
-        return f"{channel} has no values"
-    if _is_plain(data):
-        return ""
-    for at, value in enumerate(data.split(b","), start=1):
-        if not NUMBER.fullmatch(value):
-            return f"value {at} of {channel} is {_text(value)!r:.40}, expected a number"
-    return ""
-
-
-def _is_plain(data: bytes) -> bool:
-    """Whether data is plain numbers alone, told some ten times faster than by matching each."""
-    text = b",%b," % data
-    kind = np.frombuffer(text.translate(KIND), dtype=np.uint8)
-    after = np.frombuffer(text.translate(AFTER), dtype=np.uint8)
-    if not (after[:-1] & kind[1:]).all():
-        return False
-    return b".." not in text.translate(None, DIGITS + b"-")
 
 
 def _place(rows: NDArray[Any], device: Device, damage: Damage) -> NDArray[np.int64]:
