@@ -167,7 +167,7 @@ def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path) -> None:
             pytest.fail("two writers hold the lock")
         assert time.monotonic() - begin < 2
         said = rf"host {socket.gethostname()}, pid {process.pid}, since \d{{4}}-\d\d-\d\dT"
-        assert refused.match(f"^s.zarr.lock: another writer holds the store .{said}")
+        assert refused.match(f"^{lock}: another writer holds the store .{said}")
         assert "\n" not in str(refused.value)
         assert refused.value.exit_code == 6
         # Being refused does not take the holder's name away.
@@ -210,7 +210,7 @@ def test_a_build_is_refused_while_another_process_writes(tmp_path: Path) -> None
             text=True,
         )
     assert (done.returncode, done.stdout) == (6, "")
-    assert done.stderr.startswith("eegstore: s.zarr.lock: another writer holds the store (host ")
+    assert done.stderr.startswith(f"eegstore: {store}.lock: another writer holds the store (host ")
     assert f"pid {process.pid}, since " in done.stderr
     assert done.stderr.count("\n") == 1
     assert not store.exists()

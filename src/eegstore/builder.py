@@ -22,7 +22,7 @@ from eegstore.commit import (
     shard_records,
     withdraw,
 )
-from eegstore.disk import writer_lock
+from eegstore.disk import WriterLock, writer_lock
 from eegstore.driver import run_tasks
 from eegstore.errors import (
     EegStoreError,
@@ -35,6 +35,7 @@ from eegstore.extract import invalid_rows, rejected_trials
 from eegstore.pair import WrittenColumn, pair
 from eegstore.plan import PlannedColumn
 from eegstore.prepare import (
+    MARKER,
     Plan,
     check_output,
     check_space,
@@ -101,7 +102,7 @@ def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
     return WrittenColumn(column.spec, ShardedArray(store / column.path, column.layout))
 
 
-def _finish(plan: Plan, stages: Stages, run: Run) -> tuple[str, HistoryEntry]:
+def _finish(plan: Plan, stages: Stages, run: Run, lock: WriterLock) -> tuple[str, HistoryEntry]:
     """Pair, split and commit; every shard is in place by now."""
     found, receipts = plan.found, standing_receipts(plan.store, plan.computed)
     run.listener("pair, split and commit", 0, 0)
@@ -110,12 +111,14 @@ def _finish(plan: Plan, stages: Stages, run: Run) -> tuple[str, HistoryEntry]:
     pairs = stages.run("pair", pair, found, written, valid)
     names = stages.run("split", split, found, pairs.stimulus, valid)
     narrow = list(narrow_columns(found, plan.columns, pairs, names, valid))
+    lock.check()
     commit = stages.run("commit", _gather, plan, narrow, receipts)
     stages.run("commit", commit.put_arrays)
     entry = run.history(plan, stages, valid, pairs.stimulus)
     before = plan.committed.attributes.history if plan.committed else []
     name = plan.recipe.name or plan.store.stem
     recipe = plan.recipe.document()
+    lock.check()
     attributes = commit.put_root(name, found.trials.notice, recipe, [*before, entry])
     return attributes.digest, entry
 
@@ -193,12 +196,14 @@ def build(
     store = default_store(loaded, recipe) if out is None else Path(out)
     try:
         check_output(store)
-        with writer_lock(beside(store, ".lock")):
+        with writer_lock(beside(store, ".lock")) as lock:
+            if is_building(store):
+                lock.take(build_folder(store) / MARKER)
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store, deep)
             run = Run.start(plan, executor, n_workers, tell, begin)
-            return _build(plan, stages, run, overwrite)
+            return _build(plan, stages, run, overwrite, lock)
     except KeyboardInterrupt:
         raise InterruptedBuildError(
             f"{store}: interrupted; run the same command again to resume"
@@ -234,7 +239,7 @@ def _log(store: Path) -> None:
             log.write(traceback.format_exc())
 
 
-def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool) -> Report:
+def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool, lock: WriterLock) -> Report:
     trials, store = plan.found.trials, plan.store
     facts = (trials.n_trials, plan.found.n_rows["stimuli"], trials.notice, tuple(trials.hints))
     if plan.up_to_date and plan.committed is not None:
@@ -244,10 +249,11 @@ def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool) -> Report:
     check_space(plan)
     _pair_early(plan)
     open_build_folder(store)
+    lock.take(build_folder(store) / MARKER)
     plan = recover(plan)
     if plan.tasks:
         _extract(plan, stages, run)
-    digest, entry = _finish(plan, stages, run)
+    digest, entry = _finish(plan, stages, run, lock)
     close_build_folder(store)
     return Report(store, digest, *facts, entry)
 

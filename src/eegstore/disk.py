@@ -8,13 +8,18 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
-from eegstore.errors import LockedError
+from eegstore.errors import IncompleteError, LockedError
 
 READ_BYTES = 1 << 22
+HOLDER_TRIES = 50
+HOLDER_PAUSE_S = 0.01
 
 
 def digest_bytes(*parts: bytes) -> str:
@@ -80,29 +85,113 @@ def put(content: bytes, final: Path, temporary_folder: Path) -> None:
     move_into_place(temporary, final)
 
 
+class WriterLock:
+    """The files whose locks the one writer of a store holds; see ``writer_lock``."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, IO[str]] = {}
+
+    def take(self, path: Path) -> None:
+        """Lock one more file, which is created where it is absent; nothing where it is held.
+
+        Raises
+        ------
+        LockedError
+            Where another process holds it; names its host, pid and start.
+        """
+        if path not in self._files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._files[path] = _locked(path)
+
+    def check(self) -> None:
+        """Refuse to go on once every file was deleted: of their successors another may be holder.
+
+        Raises
+        ------
+        IncompleteError
+            Where no path names the file any more that was locked.
+        """
+        if not any(_names(path, file) for path, file in self._files.items()):
+            deleted = " and ".join(map(str, self._files))
+            raise IncompleteError(
+                f"{deleted}: deleted while this build held the lock, so another may have begun; "
+                "run the same command again to resume"
+            )
+
+    def release(self) -> None:
+        """Let another writer in; the files stay."""
+        for file in self._files.values():
+            file.close()
+
+
 @contextlib.contextmanager
-def writer_lock(path: Path) -> Iterator[None]:
+def writer_lock(path: Path) -> Iterator[WriterLock]:
     """Hold the advisory lock of a store's one writer; a dead holder's lock is free.
 
-    The file is never unlinked: of a lock file that is deleted there can be two holders.
+    The file is never unlinked: of a lock file that is deleted there can be two holders. Against
+    those who delete it all the same, a writer takes a second file, and checks before it commits.
 
     Raises
     ------
     LockedError
         Where another process holds it; names its host, pid and start.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "just starting"
-            raise LockedError(
-                f"{path.name}: another writer holds the store ({holder}); wait for it to end"
-            ) from None
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        file.truncate(0)
-        file.write(f"host {socket.gethostname()}, pid {os.getpid()}, since {now}\n")
-        file.flush()
-        yield
+    lock = WriterLock()
+    try:
+        lock.take(path)
+        yield lock
+    finally:
+        lock.release()
+
+
+def _locked(path: Path) -> IO[str]:
+    """A file that this process alone has locked, with its name in it."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(path.open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LockedError(
+                    f"{path}: another writer holds the store ({_holder(file)}); wait for it to end"
+                ) from None
+            if not _names(path, file):  # it was deleted before it was locked
+                continue
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            file.truncate(0)
+            file.write(f"host {socket.gethostname()}, pid {os.getpid()}, since {now}\n")
+            file.flush()
+            stack.pop_all()
+            return file
+
+
+def _names(path: Path, file: IO[str]) -> bool:
+    """Whether a path still names an open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _holder(file: IO[str]) -> str:
+    """What the holder of a locked file says of itself; one that has just begun is waited for."""
+    for _ in range(HOLDER_TRIES):
+        said = os.pread(file.fileno(), 1024, 0).decode(errors="replace").partition("\n")[0]
+        if said and not _is_gone(said):
+            return said
+        time.sleep(HOLDER_PAUSE_S)
+    return said or "just starting"
+
+
+def _is_gone(holder: str) -> bool:
+    """Whether a holder's line is that of an earlier one, a dead process of this machine."""
+    named = re.match(r"host (.+), pid (\d{1,9}), since ", holder)
+    if named is None or named[1] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(named[2]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it lives, and is somebody else's
+        pass
+    return False

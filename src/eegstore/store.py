@@ -40,7 +40,7 @@ TRIALS_COLUMNS: Final = ("eeg", "label", "stimulus", "score", "split", "valid")
 
 def beside(store: Path, suffix: str) -> Path:
     """A path next to a store, named after it."""
-    whole = Path(os.path.abspath(store))  # noqa: PTH100 - resolve() would follow a link
+    whole = Path(os.path.realpath(store))  # however the store is spelled, there is one lock
     if not whole.name:
         raise InputError(f"{store}: is the root folder, which cannot be a store")
     return whole.with_name(whole.name + suffix)
