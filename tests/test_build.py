@@ -643,8 +643,9 @@ def test_a_column_that_lost_a_file_is_made_again_alone(tmp_path: Path, lost: str
     kept = {path: when for path, when in modified(store).items() if column not in path}
     report = eegstore.build(recipe(), store)
     assert report.history is not None
-    wide = column in ("eeg", "spectral")
-    assert report.history.computed == ([f"trials/{column}"] if wide else [])
+    assert report.history.computed == []
+    shard = {"trials/eeg": "trials/eeg/c/0/0/0"}.get(lost, lost)
+    assert report.history.mended == [shard]
     assert report.digest == first.digest
     assert data_files(store) == files
     now = modified(store)

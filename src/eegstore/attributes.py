@@ -116,20 +116,27 @@ def document_bytes(document: Mapping[str, Any]) -> bytes:
     return json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def sealed(blank_root: bytes, documents: Mapping[str, bytes]) -> bytes:
-    """The root's document with its seal: a digest of it, blank, and of every other document."""
+def _seal(blank_root: bytes, documents: Mapping[str, bytes]) -> str:
+    """Digest of the root's document, its seal blank, and of every other document."""
     others = {path: digest_bytes(content) for path, content in documents.items()}
-    return _resealed(blank_root, NO_SEAL, digest_json([digest_bytes(blank_root), others]))
+    return digest_json([digest_bytes(blank_root), others])
 
 
-def blank_seal(root: bytes, seal: str) -> bytes:
-    """The root's document as it was before it was sealed."""
-    return _resealed(root, seal, NO_SEAL)
+def _sealing(seal: str) -> bytes:
+    """The key and its value, which no string inside the document can look like."""
+    return f'"seal": "{seal}"'.encode()
 
 
-def _resealed(root: bytes, old: str, new: str) -> bytes:
-    """Replace the value of the key, which no string of the document can look like."""
-    return root.replace(f'"seal": "{old}"'.encode(), f'"seal": "{new}"'.encode(), 1)
+def sealed(blank_root: bytes, documents: Mapping[str, bytes]) -> bytes:
+    """The root's document with its seal."""
+    seal = _seal(blank_root, documents)
+    return blank_root.replace(_sealing(NO_SEAL), _sealing(seal), 1)
+
+
+def is_sealed(root: bytes, seal: str, documents: Mapping[str, bytes]) -> bool:
+    """Whether the root's document is the one that was sealed, together with the others."""
+    blank = root.replace(_sealing(seal), _sealing(NO_SEAL), 1)
+    return blank != root and _seal(blank, documents) == seal
 
 
 def schema() -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,7 @@ def build(
     store = default_store(loaded, recipe) if out is None else Path(out)
     try:
         check_output(store)
-        with writer_lock(beside(store, ".lock")) as lock:
-            if is_building(store):
-                lock.take(build_folder(store) / MARKER)
+        with writer_lock(beside(store, ".lock")) as lock, _opened(store, lock):
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store, deep)
@@ -216,6 +215,19 @@ def build(
         raise _failed_write(store, error) from error
     finally:
         worker.cache_clear()
+
+
+@contextlib.contextmanager
+def _opened(store: Path, lock: WriterLock) -> Iterator[None]:
+    """Hold the build's folder too, whoever deletes the lock file; leave none where none began."""
+    began = is_building(store)
+    open_build_folder(store)
+    lock.take(build_folder(store) / MARKER)
+    try:
+        yield
+    finally:
+        if not began and is_building(store) and len(list(build_folder(store).iterdir())) == 1:
+            close_build_folder(store)
 
 
 def _failed_write(store: Path, error: OSError) -> EegStoreError:
@@ -248,8 +260,6 @@ def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool, lock: WriterLo
     refuse_loss(plan, overwrite)
     check_space(plan)
     _pair_early(plan)
-    open_build_folder(store)
-    lock.take(build_folder(store) / MARKER)
     plan = recover(plan)
     if plan.tasks:
         _extract(plan, stages, run)

@@ -203,7 +203,8 @@ def make_plan(recipe: Recipe, folder: Path, store: Path, deep: bool = False) -> 
 
 def _is_committed(store: Path) -> bool:
     """Whether a commit has been there; a lost root document is no first commit to come."""
-    return (store / DOCUMENT).is_file() or (has_tables(store) and not is_building(store))
+    begun = receipts_folder(store).is_dir()
+    return (store / DOCUMENT).is_file() or (has_tables(store) and not begun)
 
 
 def _damage(
@@ -211,7 +212,7 @@ def _damage(
 ) -> dict[str, list[Damage]]:
     """What is damaged of the root, of each group and of each column that the plan wants."""
     if not own_root:
-        return {"": [Damage(DOCUMENT, "is lost or was changed")]}
+        return {"": [Damage(DOCUMENT, "is missing or was changed since the commit")]}
     after = ALL if deep else (committed.path / DOCUMENT).stat().st_mtime_ns
     damage: dict[str, list[Damage]] = defaultdict(list)
     owners = {records_path(one.table, one.name): one.path for one in wanted if one.kind == "wide"}

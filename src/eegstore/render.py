@@ -18,6 +18,7 @@ from eegstore.verification import Damage
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 SHORT_DIGEST = 12
+SHOWN = 20
 
 
 def size(n_bytes: float) -> str:
@@ -84,10 +85,10 @@ def _history(done: Report) -> Iterator[RenderableType]:
     workers = plural(history.n_workers, "worker")
     where = "serial" if history.executor == "serial" else f"{history.executor}, {workers}"
     yield Text(f"{history.seconds:.1f} s in all ({where})")
-    for verb in ("computed", "reused", "dropped"):
+    for verb in ("computed", "mended", "reused", "dropped"):
         paths = getattr(history, verb)
         if paths:
-            yield Text(f"{verb:9}{', '.join(paths)}")
+            yield Text(f"{verb:9}{_some(paths)}")
     counts = history.counts
     if not done.n_stimuli:
         counts = counts | {"unpaired": 0}
@@ -105,6 +106,16 @@ def _history(done: Report) -> Iterator[RenderableType]:
         yield Text(f"         … and {len(history.skipped) - shown} more, in the store's history")
 
 
+def _deed(planned: Plan, path: str) -> str:
+    return "compute" if path in planned.renewed else "mend"
+
+
+def _some(paths: Sequence[str]) -> str:
+    """The paths, as many as a person reads."""
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(paths[:SHOWN]) + more
+
+
 def plan(planned: Plan) -> RenderableType:
     """What a build would do."""
     rows = planned.found.n_rows
@@ -119,10 +130,11 @@ def plan(planned: Plan) -> RenderableType:
             _shape([layout.n_rows, *layout.row_shape]),
             layout.dtype,
             size(column.n_bytes),
-            "reuse" if column.path in reused else "compute",
+            "reuse" if column.path in reused else _deed(planned, column.path),
         )
     lines = [*_titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
     lines += [Text(f"drop     {entry.path} (needs --overwrite)") for entry in planned.dropped]
+    lines += [Text(f"mend     {one.file}: {one.problem}") for one in planned.damage]
     if planned.up_to_date:
         lines.append("Up to date: nothing to do.")
     else:
@@ -154,6 +166,7 @@ def plan_document(planned: Plan) -> dict[str, Any]:
             for column in planned.columns
         ],
         "dropped": [entry.path for entry in planned.dropped],
+        "damage": [{"file": one.file, "problem": one.problem} for one in planned.damage],
         "rewritten": list(planned.rewritten),
         "resumes": planned.resumes,
         "tasks": len(planned.tasks),

@@ -19,7 +19,7 @@ from eegstore.attributes import (
     shard_record,
 )
 from eegstore.disk import digest_bytes, digest_file
-from eegstore.errors import DamageError
+from eegstore.errors import DamageError, IncompleteError
 from eegstore.plan import PlannedColumn, Task
 from eegstore.receipts import Receipt, merged
 from eegstore.store import Store, read_store, records_path
@@ -39,7 +39,7 @@ def committed_store(path: Path) -> tuple[Store, bool]:
     """
     try:
         return read_store(path), True
-    except DamageError:
+    except (DamageError, IncompleteError):
         return _rebuilt_store(path), False
 
 

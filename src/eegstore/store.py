@@ -22,9 +22,8 @@ from eegstore.attributes import (
     FORMAT,
     ColumnEntry,
     StoreAttributes,
-    blank_seal,
     document_bytes,
-    sealed,
+    is_sealed,
 )
 from eegstore.disk import digest_bytes
 from eegstore.errors import DamageError, EegStoreError, IncompleteError, InputError
@@ -336,9 +335,9 @@ def read_root(path: Path) -> bytes:
         raise _missing_root(path)
     root = (path / DOCUMENT).read_bytes()
     attributes = _parse_root(path, root)
-    blank = blank_seal(root, str(attributes.get("seal")))
     consolidated = json.loads(root).get("consolidated_metadata") or {}
-    if sealed(blank, committed_documents(consolidated.get("metadata", {}))) != root:
+    documents = committed_documents(consolidated.get("metadata", {}))
+    if not is_sealed(root, str(attributes.get("seal")), documents):
         raise DamageError(
             f"{path}: {DOCUMENT} was changed since the commit (its seal is broken); {REMEDY}"
         )
