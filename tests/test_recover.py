@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,3 +180,26 @@ def test_a_folder_of_the_build_folders_name_is_left_alone(tmp_path: Path) -> Non
         build(recipe(), tmp_path / "a.zarr")
     assert (theirs / "thesis.tex").read_text() == "three years"
     assert not (tmp_path / "a.zarr").exists()
+
+
+def test_what_an_interrupted_build_has_done_is_not_dropped_without_a_word(
+    tmp_path: Path, kill_at: Callable[[int], None]
+) -> None:
+    recipes = variants(tmp_path / "in")
+    store = tmp_path / "a.zarr"
+    kill_at(34)
+    with pytest.raises(Killed):
+        build(recipes["plain"], store)
+    kill_at(0)
+    before = data_files(store)
+    with pytest.raises(InputError) as refused:
+        eegstore.build(recipes["boxcar"], store)
+    assert re.fullmatch(
+        rf"{store}: would lose the finished shards of stimuli/hog \(3\), trials/spectral \(\d\) of "
+        r"an interrupted build: extract\.0\.window \(none\) → 'boxcar', extract\.1\.orientations "
+        r"\(none\) → 6; choose another OUT, or pass --overwrite to drop that",
+        str(refused.value),
+    )
+    assert data_files(store) == before
+    # What loses nothing goes on without asking, also with another split.
+    assert eegstore.build(recipes["seed"], store).history is not None

@@ -257,7 +257,8 @@ def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool, lock: WriterLo
     if plan.up_to_date and plan.committed is not None:
         close_build_folder(store)
         return Report(store, plan.committed.digest, *facts, None)
-    refuse_loss(plan, overwrite)
+    if not overwrite:
+        refuse_loss(plan)
     check_space(plan)
     _pair_early(plan)
     plan = recover(plan)

@@ -204,8 +204,10 @@ def withdraw(store: Path, committed: Store, entries: Sequence[ColumnEntry]) -> S
 def delete(store: Path, entries: Iterable[ColumnEntry]) -> None:
     """Delete the files of columns whose removal is committed."""
     for entry in entries:
-        shutil.rmtree(store / entry.path, ignore_errors=True)
-        shutil.rmtree(store / records_path(entry.table, entry.name), ignore_errors=True)
+        for path in (entry.path, records_path(entry.table, entry.name)):
+            folder = store / path
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder)
 
 
 def shard_records(

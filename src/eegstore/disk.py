@@ -100,7 +100,7 @@ class WriterLock:
             Where another process holds it; names its host, pid and start.
         """
         if path not in self._files:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._files[path] = _locked(path)
 
     def check(self) -> None:
@@ -121,7 +121,8 @@ class WriterLock:
     def release(self) -> None:
         """Let another writer in; the files stay."""
         for file in self._files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # closed all the same, and nothing in it is needed
+                file.close()
 
 
 @contextlib.contextmanager

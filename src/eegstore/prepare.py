@@ -26,14 +26,14 @@ from eegstore.plan import (
     plan_columns,
 )
 from eegstore.protocols import Stateful
-from eegstore.receipts import Receipt, merged, receipts_folder, standing_receipts
-from eegstore.recipe import Recipe
+from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standing_receipts
+from eegstore.recipe import Recipe, recipe_changes
 from eegstore.registry import path_options
 from eegstore.salvage import committed_store, salvaged_receipts
 from eegstore.scan import Scan, option_paths, scan, scanned_columns
 from eegstore.store import Store, build_folder, has_tables, records_path
 from eegstore.verification import ALL, Damage, check_entry
-from eegstore.worker import ROWS_FILE, temporary_folder
+from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder
 
 MARKER: Final = "eegstore-build"
 
@@ -236,10 +236,23 @@ def _refuse_inside_input(store: Path, found: Scan) -> None:
                     )
 
 
-def refuse_loss(plan: Plan, overwrite: bool) -> None:
-    """Nothing that is committed is dropped unless the user says so."""
-    if not plan.dropped or overwrite:
-        return
+def refuse_loss(plan: Plan) -> None:
+    """Nothing that is committed, or that an unfinished build has done, is dropped without a word.
+
+    Raises
+    ------
+    InputError
+        Names what would be lost and why.
+    """
+    for loss in (_dropped(plan), _reshaped(plan), _forsaken(plan)):
+        if loss:
+            raise InputError(
+                f"{plan.store}: would lose {loss}; choose another OUT, or pass --overwrite to "
+                "drop that"
+            )
+
+
+def _dropped(plan: Plan) -> str:
     names = ", ".join(entry.name for entry in plan.dropped)
     changed = any(entry.path == "trials/eeg" for entry in plan.dropped)
     reason = (
@@ -247,10 +260,32 @@ def refuse_loss(plan: Plan, overwrite: bool) -> None:
         if changed and "trials/eeg" in plan.keys
         else "the recipe no longer has them"
     )
-    raise InputError(
-        f"{plan.store}: would lose {names}: {reason}; "
-        "choose another OUT, or pass --overwrite to drop them"
+    return f"{names}: {reason}" if names else ""
+
+
+def _reshaped(plan: Plan) -> str:
+    """Committed columns that would come back with rows of another shape, such as a model's."""
+    planned = {column.path: column.layout for column in plan.columns}
+    shapes = {
+        entry.path: (tuple(entry.shape[1:]), planned[entry.path].row_shape)
+        for entry in plan.lost
+        if entry.kind == "wide" and entry.path in planned
+    }
+    return "; ".join(
+        f"{path}, whose rows are {before}, for rows of {after}"
+        for path, (before, after) in shapes.items()
+        if before != after
     )
+
+
+def _forsaken(plan: Plan) -> str:
+    """What an unfinished build has done that this one has no use for."""
+    counts = forsaken(plan.store, plan.columns)
+    shards = ", ".join(f"{path} ({count})" for path, count in sorted(counts.items()))
+    if not shards:
+        return ""
+    changes = recipe_changes(plan_recipe(plan.store), plan.recipe.document())
+    return f"the finished shards of {shards} of an interrupted build: {changes}"
 
 
 def check_space(plan: Plan) -> None:

@@ -18,6 +18,7 @@ STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 SECTION = ConfigDict(extra="allow", strict=True, frozen=True)
 MAX_RECIPE_BYTES = 1 << 20
 MAX_LEVELS: Final = 32
+CHANGES_SHOWN: Final = 3
 KEY_PART: Final = r"""(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 # tomllib takes hours and gigabytes for a key of some 100,000 parts.
 TOO_MANY_PARTS: Final = re.compile(rf"(?<![\w\\-])(?:{KEY_PART}){{{MAX_LEVELS}}}")
@@ -294,3 +295,27 @@ def _deeper(value: Any, levels: int) -> bool:
         return False
     parts = value.values() if isinstance(value, Mapping) else value
     return levels == 0 or any(_deeper(part, levels - 1) for part in parts)
+
+
+def recipe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What differs between two recipes, key by key."""
+    old, new = _flat(before), _flat(after)
+    changed = sorted(key for key in old | new if old.get(key) != new.get(key))
+    told = [f"{key} {_shown(old, key)} → {_shown(new, key)}" for key in changed[:CHANGES_SHOWN]]
+    more = [f"{len(changed) - len(told)} more"] if len(changed) > len(told) else []
+    return ", ".join(told + more) or "its input has changed"
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "(none)"
+
+
+def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    """Dotted key to each value that is no table and no list."""
+    if not isinstance(value, Mapping | list | tuple):
+        return {place: value}
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+    flat: dict[str, Any] = {}
+    for key, part in parts:
+        flat |= _flat(part, f"{place}.{key}" if place else str(key))
+    return flat

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ def temporary_folder(plan: WorkPlan) -> Path:
     older plan into the store, because the next build removes the folder first.
     """
     return build_folder(plan.store) / f"tmp-{plan.id}"
+
+
+def plan_recipe(store: Path) -> dict[str, Any]:
+    """The recipe of an unfinished build; empty where it did not come to its tasks."""
+    for path in build_folder(store).glob("plan-*.json"):
+        with contextlib.suppress(ValueError, KeyError, OSError):
+            recipe: dict[str, Any] = json.loads(path.read_bytes())["recipe"]
+            return recipe
+    return {}
 
 
 class Worker:
