@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -26,7 +27,7 @@ from sklearn.datasets import load_digits
 
 from eegstore import Block, InputError
 from eegstore.registry import create
-from eegstore_plugins import clip_model
+from eegstore_plugins import clip_checks, clip_model
 from eegstore_plugins.clip import ClipImage, ClipText
 from tiny_clip import TEXT_LENGTH, clip_tokenizer, write_tiny_clip, write_tiny_siglip
 
@@ -420,19 +421,18 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     assert run(program) == ""
 
 
-CANARY = """
+CODE = """
 from pathlib import Path
 Path(__file__).with_name("canary").write_text("the folder's code ran")
 class Theirs: pass
 """
+JSON_OF = {"config.json": ClipImage, "preprocessor_config.json": ClipImage,
+           "tokenizer_config.json": ClipText}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "file", ["config.json", "preprocessor_config.json", "tokenizer_config.json"]
-)
-def test_code_of_the_models_folder_never_runs(copy, images, file, monkeypatch):
-    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked the user to trust it"))
-    settings = json.loads((copy / file).read_text())
+def ask_for_code(folder: Path, file: str, **settings) -> None:
+    """Let one of a model's files ask transformers to run code that lies beside it."""
+    settings = json.loads((folder / file).read_text()) | settings
     reference = "theirs.Theirs"
     settings["auto_map"] = {
         "AutoConfig": reference,
@@ -441,25 +441,30 @@ def test_code_of_the_models_folder_never_runs(copy, images, file, monkeypatch):
         "AutoProcessor": reference,
         "AutoTokenizer": [reference, reference],
     }
-    (copy / file).write_text(json.dumps(settings))
-    (copy / "theirs.py").write_text(CANARY)
-    try:
-        assert embed_images(copy, images[:1]).shape == (1, 32)
-        assert embed_captions(copy, ["a"]).shape == (1, 32)
-    except InputError as error:
-        assert "theirs" in str(error) or "trust_remote_code" in str(error)  # noqa: PT017
+    (folder / file).write_text(json.dumps(settings))
+    (folder / "theirs.py").write_text(CODE)
+
+
+@pytest.mark.parametrize(("file", "plugin"), JSON_OF.items())
+def test_a_model_that_asks_for_code_of_its_folder_is_refused(copy, file, plugin):
+    ask_for_code(copy, file)
+    for act in ("describe", "fingerprint", "prepare"):
+        assert f"{file} has auto_map: it asks for code" in one_line(plugin(model=str(copy)), act)
+
+
+@pytest.mark.parametrize("settings", [{}, {"image_processor_type": "Theirs"}])
+@pytest.mark.parametrize("file", JSON_OF)
+def test_code_of_a_models_folder_would_not_run_if_it_were_not_refused(
+    copy, images, file, settings, monkeypatch
+):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked the user to trust it"))
+    monkeypatch.setattr(clip_checks, "check", lambda *_: None)
+    ask_for_code(copy, file, **settings)
+    for embed, given in ((embed_images, images[:1]), (embed_captions, ["a"])):
+        with contextlib.suppress(InputError):
+            assert embed(copy, given).shape == (1, 32)
     assert not list(copy.rglob("canary"))
     assert "theirs" not in " ".join(sys.modules)
-
-
-def test_a_processor_that_is_code_of_the_folder_is_refused(copy):
-    settings = {"image_processor_type": "Theirs", "auto_map": {"AutoImageProcessor": "theirs.X"}}
-    (copy / "preprocessor_config.json").write_text(json.dumps(settings))
-    (copy / "theirs.py").write_text(CANARY)
-    message = one_line(ClipImage(model=str(copy)), "prepare")
-    assert "custom code" in message
-    assert "code in a model's folder is never run" in message
-    assert not list(copy.rglob("canary"))
 
 
 class _Bomb:
@@ -526,10 +531,8 @@ def test_a_bad_config_is_one_line(copy, text, complaint):
 @pytest.mark.parametrize(
     ("name", "content", "plugin"),
     [
-        ("model.safetensors", b"\x00" * 64, ClipImage),
-        ("model.safetensors", b"", ClipImage),
         ("tokenizer.json", b"{}", ClipText),
-        ("preprocessor_config.json", b"[1]", ClipImage),
+        ("preprocessor_config.json", b'{"image_processor_type": "None"}', ClipImage),
         ("config.json", b'{"model_type": "clip", "text_config": 3}', ClipImage),
     ],
 )
@@ -626,6 +629,7 @@ def test_only_the_files_that_are_used_are_downloaded(hub_model, clip, monkeypatc
         return str(clip)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: "has it")
     ClipImage(model="someone/new", revision="v1").fingerprint()
     kept = huggingface_hub.utils.filter_repo_objects(
         [
@@ -669,6 +673,7 @@ def test_a_cache_without_weights_is_completed(hub_model, tmp_path, clip, monkeyp
         return download(model, local_files_only=True, **options)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", completing)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: "has it")
     assert len(ClipImage(model=hub_model).checkpoint.weights) == 1
 
 

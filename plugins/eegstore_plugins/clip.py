@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec, InputError, hookimpl
-from eegstore_plugins import clip_files, clip_model
+from eegstore_plugins import clip_checks, clip_files, clip_model
 from eegstore_plugins.clip_files import Checkpoint, Side
 from eegstore_plugins.clip_model import Device, Dtype
 
@@ -111,8 +111,10 @@ class ClipExtractor:
 
     @functools.cached_property
     def checkpoint(self) -> Checkpoint:
-        """The model's files, looked up once."""
-        return clip_files.locate(self.model, self.revision, self.side)
+        """The model's files, looked up and checked once."""
+        found = clip_files.locate(self.model, self.revision, self.side)
+        clip_checks.check(found, self.side)
+        return found
 
     def fingerprint(self) -> str:
         """Digest of weights, configs, vocabulary and commit."""

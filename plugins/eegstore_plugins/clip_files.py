@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import importlib
 import importlib.util
 import json
-import textwrap
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from eegstore import InputError, digest_bytes, digest_files
+from eegstore_plugins.clip_hub import snapshot
 
 Side = Literal["image", "text"]
 
 PACKAGES: Final = ("torch", "transformers", "safetensors", "huggingface_hub")
 WEIGHTS: Final = ("model.safetensors", "model-*-of-*.safetensors")
-MODEL_FILES: Final = ("config.json", "model.safetensors.index.json")
+INDEX: Final = "model.safetensors.index.json"
+MODEL_FILES: Final = ("config.json", INDEX)
 SIDE_FILES: Final[dict[Side, tuple[str, ...]]] = {
     "image": ("preprocessor_config.json", "processor_config.json"),
     "text": (
@@ -37,19 +34,7 @@ SIDE_FILES: Final[dict[Side, tuple[str, ...]]] = {
 }
 FILES: Final = (*WEIGHTS, *MODEL_FILES, *SIDE_FILES["image"], *SIDE_FILES["text"])
 
-# One of these sets must be there: without its vocabulary transformers makes an empty tokenizer.
-NEEDED: Final[dict[Side, tuple[frozenset[str], ...]]] = {
-    "image": (frozenset({"preprocessor_config.json"}), frozenset({"processor_config.json"})),
-    "text": (
-        frozenset({"tokenizer.json"}),
-        frozenset({"vocab.json", "merges.txt"}),
-        frozenset({"spiece.model"}),
-    ),
-}
-
-# The main branch of these holds pickled weights only; the safetensors are in the Hub's own
-# conversion, which is a pull request.
-SAFETENSORS_REVISION: Final = {"openai/clip-vit-base-patch32": "refs/pr/15"}
+MAX_JSON_BYTES: Final = 1 << 24
 
 # model_type: side: the part of config.json, the keys to try, and what transformers takes otherwise.
 DIMENSION: Final[dict[str, dict[Side, tuple[str, tuple[str, ...], int]]]] = {
@@ -111,12 +96,6 @@ class Checkpoint:
         return [self.folder / name for name in found[0] or found[1]]
 
 
-def summary(error: BaseException) -> str:
-    """An exception in one line."""
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {textwrap.shorten(first, 160, placeholder=' ...')}"
-
-
 def _checkpoint(folder: Path, model: str, revision: str) -> Checkpoint:
     used = [
         path
@@ -128,34 +107,8 @@ def _checkpoint(folder: Path, model: str, revision: str) -> Checkpoint:
     return Checkpoint(folder, model, revision, files)
 
 
-def _snapshot(model: str, revision: str | None) -> Checkpoint:
-    """A hub model: from the cache where that is complete, else downloaded."""
-    from huggingface_hub import snapshot_download
-
-    failure = ""
-    for cached_only in (True, False):
-        try:
-            with quiet_hub():
-                folder = Path(
-                    snapshot_download(
-                        model,
-                        revision=revision,
-                        allow_patterns=list(FILES),
-                        local_files_only=cached_only,
-                    )
-                )
-        except Exception as error:  # the client raises what its HTTP library does
-            failure = summary(error)
-            continue
-        checkpoint = _checkpoint(folder, model, folder.name)
-        if checkpoint.weights or not cached_only:
-            return checkpoint
-    command = f"hf download {model}" + (f" --revision {revision}" if revision else "")
-    raise InputError(
-        f"model {model!r}: neither a folder nor in this machine's cache, and not to be had from the"
-        f" Hub ({failure}); run `HF_HUB_OFFLINE=0 {command}` where there is a network, or name a"
-        " folder that holds the model"
-    )
+def _has_weights(folder: Path) -> bool:
+    return bool(_checkpoint(folder, "", "").weights)
 
 
 def locate(model: str, revision: str | None, side: Side) -> Checkpoint:
@@ -164,7 +117,7 @@ def locate(model: str, revision: str | None, side: Side) -> Checkpoint:
     Raises
     ------
     InputError
-        Where a package, the model, or one of the files that a side needs is missing.
+        Where a package or the model is missing.
     """
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
@@ -179,37 +132,15 @@ def locate(model: str, revision: str | None, side: Side) -> Checkpoint:
                 f"model {model!r}: revision is {revision!r}, but this is a folder, which has none;"
                 " remove the revision"
             )
-        checkpoint = _checkpoint(folder.resolve(), folder.resolve().name, "")
-    elif folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
+        return _checkpoint(folder.resolve(), folder.resolve().name, "")
+    if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
         raise InputError(
-            f"model {model!r}: no such folder (relative ones start from {str(Path.cwd())!r}), and"
+            f"model {model!r}: {'a file, expected a' if folder.exists() else 'no such'} folder"
+            f" (relative ones start from {str(Path.cwd())!r}), and"
             " no hub id, which is written owner/name; correct it"
         )
-    else:
-        checkpoint = _snapshot(model, revision or SAFETENSORS_REVISION.get(model))
-    _check(checkpoint, side)
-    return checkpoint
-
-
-def _check(checkpoint: Checkpoint, side: Side) -> None:
-    where = f"model {checkpoint.model!r}"
-    if "config.json" not in checkpoint.names:
-        raise InputError(
-            f"{where}: config.json is missing; name a folder as save_pretrained writes it"
-        )
-    if not checkpoint.weights:
-        raise InputError(
-            f"{where}: no model.safetensors (pickled weights such as pytorch_model.bin are never"
-            " loaded); name a revision that has it, or convert the model with"
-            " save_pretrained"
-        )
-    if not any(needed <= checkpoint.names for needed in NEEDED[side]):
-        wanted = " or ".join(" with ".join(sorted(needed)) for needed in NEEDED[side])
-        part = {"image": "image processor", "text": "tokenizer"}[side]
-        raise InputError(
-            f"{where}: the {part}'s files are missing, expected {wanted}; save the {part} into the"
-            " folder with save_pretrained"
-        )
+    folder = snapshot(model, revision, list(FILES), _has_weights)
+    return _checkpoint(folder, model, folder.name)
 
 
 def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
@@ -221,8 +152,9 @@ def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
         Where it is not a JSON object.
     """
     try:
-        value = json.loads((checkpoint.folder / name).read_bytes())
-    except ValueError as error:
+        with (checkpoint.folder / name).open("rb") as file:
+            value = json.loads(file.read(MAX_JSON_BYTES))
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"model {checkpoint.model!r}: {name} is not JSON ({error}); restore it"
         ) from None
@@ -250,10 +182,10 @@ def dimension(checkpoint: Checkpoint, side: Side) -> int:
             f" {' or '.join(DIMENSION)}; name a CLIP or SigLIP model"
         )
     section, keys, default = DIMENSION[kind][side]
-    part = (config.get(section) or {}) if section else config
-    given = [part[key] for key in keys if part.get(key) is not None]
-    length = given[0] if given else default
-    if not isinstance(length, int) or length < 1:
+    part: Any = config.get(section) if section else config
+    given = [part.get(key) for key in keys] if isinstance(part, dict) else []
+    length = next((one for one in given if one is not None), default)
+    if type(length) is not int or length < 1:
         raise InputError(
             f"model {checkpoint.model!r}: config.json has {keys[0]} {length!r}, expected a positive"
             " integer; restore the file"
@@ -265,11 +197,13 @@ def processor(checkpoint: Checkpoint, side: Side) -> dict[str, Any]:
     """What becomes of an image or a caption before the model, in words for the store."""
     if side == "text":
         return {"padding": "max_length", "truncation": True}
+    settings: Any
     if "preprocessor_config.json" in checkpoint.names:
         settings = read_json(checkpoint, "preprocessor_config.json")
     else:
-        settings = read_json(checkpoint, "processor_config.json").get("image_processor") or {}
-    return {"backend": "pil", **{key: settings[key] for key in TRANSFORM if key in settings}}
+        settings = read_json(checkpoint, "processor_config.json").get("image_processor")
+    given = settings if isinstance(settings, dict) else {}
+    return {"backend": "pil", **{key: given[key] for key in TRANSFORM if key in given}}
 
 
 @functools.lru_cache(maxsize=16)
@@ -289,20 +223,3 @@ def fingerprint(checkpoint: Checkpoint, side: Side) -> str:
     files = digest_files(checkpoint.folder / name for name in names)
     parts = [weights_digest(checkpoint), checkpoint.revision, *names, files]
     return digest_bytes("\n".join(parts).encode())
-
-
-@contextlib.contextmanager
-def quiet_hub() -> Iterator[None]:
-    """Keep progress bars, log lines and warnings of huggingface_hub off the terminal."""
-    utils: Any = importlib.import_module("huggingface_hub.utils")
-    shown, level = not utils.are_progress_bars_disabled(), utils.logging.get_verbosity()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        utils.disable_progress_bars()
-        utils.logging.set_verbosity_error()
-        try:
-            yield
-        finally:
-            utils.logging.set_verbosity(level)
-            if shown:
-                utils.enable_progress_bars()

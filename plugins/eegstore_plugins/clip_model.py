@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from eegstore import InputError
-from eegstore_plugins.clip_files import Checkpoint, Side, quiet_hub, summary
+from eegstore_plugins.clip_files import Checkpoint, Side
+from eegstore_plugins.clip_hub import quiet_hub, summary
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
