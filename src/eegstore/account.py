@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eegstore import registry
 from eegstore.attributes import VERSION, HistoryEntry, StageEntry
-from eegstore.errors import UsageError
+from eegstore.errors import RecipeError, UsageError
 from eegstore.machine import n_cpus
 from eegstore.prepare import Plan
 from eegstore.recipe import nearest
@@ -91,6 +91,7 @@ class Run:
 
     executor: str
     n_workers: int
+    check_determinism: bool
     listener: Listener
     started: str
     clock: float
@@ -101,19 +102,20 @@ class Run:
         plan: Plan,
         executor: str | None,
         n_workers: int | None,
+        check_determinism: bool,
         listener: Listener,
         begin: float,
     ) -> Self:
         """Choose the executor: processes are worth their start from a few tasks on."""
         workers = n_cpus() if n_workers is None else n_workers
         if workers < 1:
-            raise UsageError(f"--workers {n_workers}: expected a positive number")
+            raise RecipeError(f"--workers {n_workers}: expected a positive number")
         usual = "processes" if len(plan.tasks) > WORTH_PROCESSES and workers > 1 else "serial"
         known = [one.name for one in registry.usable("executor")]
         if executor is not None and executor not in known:
             raise UsageError(f"no executor is called {executor!r}; {nearest(executor, known)}")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return cls(executor or usual, workers, listener, now, begin)
+        return cls(executor or usual, workers, check_determinism, listener, now, begin)
 
     def history(
         self,

@@ -47,7 +47,8 @@ from eegstore.prepare import (
     refuse_loss,
     write_plan,
 )
-from eegstore.receipts import standing_receipts
+from eegstore.quality import hints
+from eegstore.receipts import Receipt, standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.recover import recover
 from eegstore.scan import pairing_plugin
@@ -103,7 +104,7 @@ def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
     return WrittenColumn(column.spec, ShardedArray(store / column.path, column.layout))
 
 
-def _finish(plan: Plan, stages: Stages, run: Run, lock: WriterLock) -> tuple[str, HistoryEntry]:
+def _finish(plan: Plan, stages: Stages, run: Run, lock: WriterLock) -> Report:
     """Pair, split and commit; every shard is in place by now."""
     found, receipts = plan.found, standing_receipts(plan.store, plan.computed)
     run.listener("pair, split and commit", 0, 0)
@@ -121,7 +122,7 @@ def _finish(plan: Plan, stages: Stages, run: Run, lock: WriterLock) -> tuple[str
     recipe = plan.recipe.document()
     lock.check()
     attributes = commit.put_root(name, found.trials.notice, recipe, [*before, entry])
-    return attributes.digest, entry
+    return _report(plan, attributes.digest, receipts, entry)
 
 
 def _gather(
@@ -147,11 +148,12 @@ def plan(
     out: str | Path | None = None,
     *,
     assignments: Sequence[str] = (),
+    deep: bool = False,
 ) -> Plan:
     """What ``build`` would do with the same arguments; nothing is written."""
     loaded, folder = read_recipe(recipe, assignments)
     store = default_store(loaded, recipe) if out is None else Path(out)
-    planned = make_plan(loaded, folder, store)
+    planned = make_plan(loaded, folder, store, deep)
     _pair_early(planned)
     return planned
 
@@ -165,6 +167,7 @@ def build(
     n_workers: int | None = None,
     overwrite: bool = False,
     deep: bool = False,
+    check_determinism: bool = False,
     listener: Listener | None = None,
 ) -> Report:
     """Build a store, or bring one up to date: only what changed is computed.
@@ -184,6 +187,8 @@ def build(
     deep
         Read every byte of what is reused, not only of files written after they were committed.
         Whatever is damaged is made again.
+    check_determinism
+        Compute every block twice, and refuse a plugin whose values differ.
     listener
         Called with the stage's name, how many of its tasks are done, and of how many.
 
@@ -201,7 +206,7 @@ def build(
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store, deep)
-            run = Run.start(plan, executor, n_workers, tell, begin)
+            run = Run.start(plan, executor, n_workers, check_determinism, tell, begin)
             return _build(plan, stages, run, overwrite, lock)
     except KeyboardInterrupt:
         raise InterruptedBuildError(
@@ -252,11 +257,10 @@ def _log(store: Path) -> None:
 
 
 def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool, lock: WriterLock) -> Report:
-    trials, store = plan.found.trials, plan.store
-    facts = (trials.n_trials, plan.found.n_rows["stimuli"], trials.notice, tuple(trials.hints))
+    store = plan.store
     if plan.up_to_date and plan.committed is not None:
         close_build_folder(store)
-        return Report(store, plan.committed.digest, *facts, None)
+        return _report(plan, plan.committed.digest, [], None)
     if not overwrite:
         refuse_loss(plan)
     check_space(plan)
@@ -264,9 +268,19 @@ def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool, lock: WriterLo
     plan = recover(plan)
     if plan.tasks:
         _extract(plan, stages, run)
-    digest, entry = _finish(plan, stages, run, lock)
+    report = _finish(plan, stages, run, lock)
     close_build_folder(store)
-    return Report(store, digest, *facts, entry)
+    return report
+
+
+def _report(
+    plan: Plan, digest: str, receipts: Sequence[Receipt], entry: HistoryEntry | None
+) -> Report:
+    trials = plan.found.trials
+    doubts = [receipt["doubts"] for receipt in receipts if "doubts" in receipt]
+    all_hints = (*trials.hints, *hints(doubts, trials.ch_names))
+    n_stimuli = plan.found.n_rows["stimuli"]
+    return Report(plan.store, digest, trials.n_trials, n_stimuli, trials.notice, all_hints, entry)
 
 
 def _pair_early(plan: Plan) -> None:
@@ -278,7 +292,7 @@ def _pair_early(plan: Plan) -> None:
 def _extract(plan: Plan, stages: Stages, run: Run) -> None:
     """Run the tasks; each leaves its shards and its receipt on the disk."""
     factory = registry.create("executor", run.executor, {}, plan.folder)
-    plan_file = write_plan(plan)
+    plan_file = write_plan(plan, run.check_determinism)
     names = [task.name for task in plan.tasks]
     run.listener("extract", 0, len(names))
     results = run_tasks(factory, run.n_workers, str(plan_file), names)

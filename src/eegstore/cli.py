@@ -1,31 +1,19 @@
-"""The command line: the only place that prints, and the only one that turns errors into codes."""
+"""The commands: each calls the one function of the package that does the work, and prints."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import inspect
-import json
-import os
-import signal
 import sys
-import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from eegstore import __version__
-from eegstore.errors import DamageError, EegStoreError, InterruptedBuildError
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-P = ParamSpec("P")
-EXIT_S = 2.0
+from eegstore.errors import DamageError
+from eegstore.terminal import print_json, progress, reported, show, write
 
 app = typer.Typer(
     name="eegstore",
@@ -39,107 +27,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="A store's folder.")]
-
-
-def reported(command: Callable[P, int | None]) -> Callable[P, None]:
-    """Turn what a command raises into a line or two on stderr and the documented exit code."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            code = command(*args, **kwargs) or 0
-        except BrokenPipeError:
-            # The reader has gone; what is left in the buffer has nowhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            code = InterruptedBuildError.exit_code
-        except Exception as error:
-            if kwargs.get("debug"):
-                traceback.print_exc()
-            expected = isinstance(error, EegStoreError)
-            text = str(error) if expected else f"unexpected {type(error).__name__}: {error}"
-            print(f"eegstore: {printable(text)}", file=sys.stderr)
-            if not expected and not kwargs.get("debug"):
-                print("this is a defect of eegstore; --debug shows where", file=sys.stderr)
-            code = error.exit_code if isinstance(error, EegStoreError) else 1
-        warn_of_broken_plugins()
-        if code:
-            leave(code)
-
-    return run
-
-
-def leave(code: int) -> NoReturn:
-    """End the process, whatever threads it still has.
-
-    What failed may have left some behind, in a C library or beside killed workers, and a regular
-    exit would wait for them. Where there were workers it is given two seconds all the same: their
-    semaphores are cleaned up in it.
-    """
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    if "multiprocessing.resource_tracker" not in sys.modules:
-        os._exit(code)
-    watchdog = threading.Timer(EXIT_S, os._exit, (code,))
-    watchdog.daemon = True
-    watchdog.start()
-    raise typer.Exit(code)
-
-
-def warn_of_broken_plugins() -> None:
-    """A line for each plugin that is installed and cannot be used, where plugins were loaded."""
-    registry = sys.modules.get("eegstore.registry")
-    for one in registry.broken() if registry else ():
-        line = f"plugin {one.name!r} of {one.distribution} is not used: {one.status}"
-        print(f"eegstore: {printable(line)}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """The text with control characters escaped: names in data must not drive the terminal."""
-    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
-
-
-def show(renderable: RenderableType, quiet: bool = False) -> None:
-    """Print for a person, at the terminal's width (80 columns where there is none)."""
-    from rich.console import Console
-    from rich.text import Text
-
-    if not quiet:
-        text = Text(renderable) if isinstance(renderable, str) else renderable
-        console = Console(highlight=False)
-        # rich would end the process with an exit code of its own where the reader has gone.
-        with console.capture() as captured:
-            console.print(text)
-        sys.stdout.write(captured.get())
-        sys.stdout.flush()
-
-
-def print_json(value: Any) -> None:
-    """Print for a machine."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on stderr that names the stage; none where that is no terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def tell(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total or None)
-
-        yield tell
 
 
 def _show_version(wanted: bool) -> None:
@@ -156,10 +43,6 @@ def options(
     ] = False,
 ) -> None:
     """EEG recordings and the images people saw, in one Zarr v3 store that a model trains from."""
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 @app.command("build")
@@ -183,6 +66,14 @@ def build_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Drop columns that the recipe no longer has.")
     ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Read every byte of what is reused; mend it."),
+    ] = False,
+    check_determinism: Annotated[
+        bool,
+        typer.Option("--check-determinism", help="Compute all twice; refuse plugins that differ."),
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -190,10 +81,9 @@ def build_command(
     """Build a store from a recipe, resume a build, or bring a store up to date."""
     from eegstore import builder, render
 
-    signal.signal(signal.SIGTERM, _interrupt)
     assignments = set_ or []
     if plan:
-        planned = builder.plan(recipe, out, assignments=assignments)
+        planned = builder.plan(recipe, out, assignments=assignments, deep=deep)
         if json_:
             print_json(render.plan_document(planned))
         else:
@@ -207,6 +97,8 @@ def build_command(
             executor=executor,
             n_workers=workers,
             overwrite=overwrite,
+            deep=deep,
+            check_determinism=check_determinism,
             listener=listener,
         )
     if json_:
@@ -318,7 +210,6 @@ def verify_command(
 ) -> int:
     """Check that a store is what was committed; exit code 5 where it is not."""
     from eegstore import render
-    from eegstore.attributes import DOCUMENT
     from eegstore.verification import verify
 
     with progress(quiet or json_) as listener:
@@ -328,9 +219,8 @@ def verify_command(
         print_json({"store": str(store), "deep": deep, "ok": not found, "damage": damage})
     elif found:
         show(render.damage(found))
-        whole = any(one.file == DOCUMENT for one in found)
-        how = f"delete {'the store' if whole else 'the damaged files'} and build again"
-        print(f"eegstore: {store}: {len(found)} damaged; {how}", file=sys.stderr)
+        mend = "'eegstore build RECIPE STORE --deep' makes again exactly what is damaged"
+        print(f"eegstore: {store}: {len(found)} damaged; {mend}", file=sys.stderr)
     else:
         checked = "every byte is" if deep else "metadata, presence and sizes are"
         show(f"{store}: {checked} as committed", quiet)
@@ -389,7 +279,7 @@ def recipes_command(
     if name is None:
         show(render.recipes(recipes), quiet)
     elif name in recipes:
-        sys.stdout.write(recipes[name])
+        write(recipes[name])
     else:
         raise UsageError(f"no shipped recipe is called {name!r}; {nearest(name, recipes)}")
 

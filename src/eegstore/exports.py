@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from eegstore import registry
+from eegstore.calls import guarded
 from eegstore.disk import fsync_folder, make_folder
 from eegstore.errors import InputError, UsageError
+from eegstore.machine import in_thread
 from eegstore.recipe import nearest
-from eegstore.scan import guarded
 from eegstore.store import Store, open_store
 
 
@@ -70,24 +70,6 @@ def export(
     return Path(out)
 
 
-def _interruptible(call: Callable[[], None]) -> None:
-    """Run a call in a thread, so that Ctrl-C ends it inside a C library that swallows signals."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-    if raised:
-        raise raised[0]
-
-
 def _write(exporter: Any, store: Store, final: Path, empty: bool) -> None:
     """Let the exporter write beside ``final``, make it durable, and move it there."""
     make_folder(final.parent)
@@ -95,7 +77,7 @@ def _write(exporter: Any, store: Store, final: Path, empty: bool) -> None:
         dir=final.parent, prefix=f".{final.name}-", ignore_cleanup_errors=True
     ) as folder:
         temporary = Path(folder) / final.name
-        _interruptible(lambda: guarded("exporter", exporter, exporter, store, temporary))
+        in_thread(lambda: guarded("exporter", exporter, exporter, store, temporary))
         _sync(temporary)
         if empty:
             final.rmdir()

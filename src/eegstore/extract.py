@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
 from eegstore.plan import PlannedColumn, Task, WorkPlan
+from eegstore.quality import doubts
 from eegstore.receipts import read_receipt, receipt_path, write_receipt
-from eegstore.scan import guarded
 from eegstore.shards import CHUNK_BYTES, ShardWriter, fill_value, rows_near
 from eegstore.tables import Block
 from eegstore.worker import Worker, temporary_folder, worker
@@ -92,9 +92,9 @@ def run_task(plan_file: str, number: int) -> dict[str, Any]:
             for column in columns
         }
         run = _run_trials if task.table == "trials" else _run_stimuli
-        invalid = run(me, task, columns, writers, clock)
+        facts = run(me, task, columns, writers, clock)
         written = {name: clock.call("write", writer.finish) for name, writer in writers.items()}
-    clock.call("write", _publish, me.plan, task, columns, written, invalid)
+    clock.call("write", _publish, me.plan, task, columns, written, facts)
     n_bytes = sum(size for size, _ in written.values())
     return {"task": task.name, "stages": list(_stages(task, columns, n_bytes, clock))}
 
@@ -108,7 +108,7 @@ def _publish(
     task: Task,
     columns: Sequence[PlannedColumn],
     written: Mapping[str, tuple[int, str]],
-    invalid: list[int],
+    facts: Mapping[str, Any],
 ) -> None:
     """Rename the shards into the store, and only then write the receipt."""
     for column in columns:
@@ -119,7 +119,7 @@ def _publish(
         "task": task.name,
         "shard": task.shard,
         "rows": [task.start, task.stop],
-        "invalid": invalid,
+        **facts,
         "columns": read_receipt(path).get("columns", {}),
     }
     for column in columns:
@@ -147,15 +147,15 @@ def _run_trials(
     columns: Sequence[PlannedColumn],
     writers: Mapping[str, ShardWriter],
     clock: Clock,
-) -> list[int]:
+) -> dict[str, Any]:
     """Block by block: the signal, then each column from those before it.
 
     Returns
     -------
-    The rows whose signal has NaN or Inf.
+    ``invalid``: the rows whose signal has NaN or Inf; ``doubts``: the channels that look wrong.
     """
     block_rows = rows_near(CHUNK_BYTES, me.columns["trials", "eeg"].layout.row_bytes)
-    found_invalid: list[int] = []
+    eeg_spec, found_invalid, doubted = me.columns["trials", "eeg"].spec, list[int](), None
     for start, stop, eeg in ahead(clock.timed("eeg", _signals(me, task, columns, block_rows))):
         n_valid = me.rows["n_valid"][start:stop]
         invalid = invalid_rows(eeg, n_valid)
@@ -163,6 +163,9 @@ def _run_trials(
         if len(invalid) and not me.recipe.source.allow_skips:
             raise rejected_trials(me.recipe.source.plugin, start + invalid)
         clean = _zeroed(eeg, invalid)
+        if doubted is None:
+            sound = np.delete(np.arange(stop - start), invalid)
+            doubted = doubts(eeg[sound], n_valid[sound], eeg_spec.units)
         values: dict[str, Any] = {"eeg": clean}
         for column in columns:
             if column.extract < 0:
@@ -180,7 +183,7 @@ def _run_trials(
             result = clock.call(column.name, _extract, me, column, block, invalid)
             values[column.name] = result
             clock.call("write", writers[column.name].append, result)
-    return found_invalid
+    return {"invalid": found_invalid, "doubts": doubted or {}}
 
 
 def _signals(
@@ -192,7 +195,7 @@ def _signals(
     for start in range(task.start, task.stop, block_rows):
         stop = min(start + block_rows, task.stop)
         if from_source:
-            eeg = guarded("source", me.source, me.source.read, start, stop)
+            eeg = me.call("source", me.source, me.recipe.source, me.source.read, start, stop)
             _check("source", me.source, f"read({start}, {stop})", eeg, (stop - start, *shape))
         else:
             eeg = me.stored("trials", "eeg", np.arange(start, stop))
@@ -244,7 +247,7 @@ def _extract(
 ) -> NDArray[Any]:
     """A column's values for a block, checked against its spec; NaN in invalid rows."""
     plugin = me.extractor(column.extract)
-    result = guarded("extractor", plugin, plugin, block)
+    result = me.call("extractor", plugin, me.recipe.extract[column.extract], plugin, block)
     what = f"column {column.path}, rows {block.start} to {block.stop - 1},"
     _check("extractor", plugin, what, result, (block.n_rows, *column.spec.shape), column.spec.dtype)
     if result.dtype.kind == "f":
@@ -267,7 +270,7 @@ def _run_stimuli(
     columns: Sequence[PlannedColumn],
     writers: Mapping[str, ShardWriter],
     clock: Clock,
-) -> list[int]:
+) -> dict[str, Any]:
     """Rows with one content are computed once; columns with one such notion share their input."""
     groups: dict[str, list[PlannedColumn]] = defaultdict(list)
     for column in columns:
@@ -290,7 +293,7 @@ def _run_stimuli(
             values = np.concatenate(results[column.name])[inverse]
             written[column.name] = values
             clock.call("write", writers[column.name].append, values)
-    return []
+    return {}
 
 
 def _identity(reads: Iterable[str]) -> str:
@@ -329,11 +332,13 @@ def _stimulus_blocks(
 
 def _images(me: Worker, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     """The images of some rows, read by runs of consecutive ones."""
+    section = me.recipe.stimuli
+    assert section is not None
     runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     images: list[NDArray[np.uint8]] = []
     for run in runs:
         start, stop = int(run[0]), int(run[-1]) + 1
-        read = guarded("stimuli", me.provider, me.provider.read, start, stop)
+        read = me.call("stimuli", me.provider, section, me.provider.read, start, stop)
         if len(read) != stop - start or any(one.dtype != np.uint8 or one.ndim != 3 for one in read):
             raise PluginError(
                 f"stimuli {me.provider.name!r}: read({start}, {stop}) gave {len(read)} images, "

@@ -1,8 +1,19 @@
-"""What the machine offers to this process."""
+"""What the machine offers to this process: processors, and threads that can be left behind."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+LOOK_S: Final = 0.1
+
+
+class Overdue(Exception):
+    """A call took longer than its limit."""
 
 
 def n_cpus() -> int:
@@ -10,3 +21,35 @@ def n_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def in_thread(call: Callable[[], T], limit_s: float | None = None) -> T:
+    """Run a call in a thread of its own and wait for what it returns or raises.
+
+    The waiting thread is open to signals, which a C library may swallow, and to the clock.
+
+    Raises
+    ------
+    Overdue
+        After ``limit_s``; the thread is left behind, and does not keep the process.
+    """
+    returned: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            returned.append(call())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    end = None if limit_s is None else time.monotonic() + limit_s
+    thread.start()
+    while thread.is_alive():
+        left = LOOK_S if end is None else min(LOOK_S, end - time.monotonic())
+        if left <= 0:
+            raise Overdue
+        thread.join(left)
+    if raised:
+        raise raised[0]
+    return returned[0]

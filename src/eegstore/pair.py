@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.calls import guarded
 from eegstore.errors import PluginError, RecipeError
-from eegstore.scan import Scan, guarded, pairing_plugin
+from eegstore.scan import Scan, pairing_plugin
 from eegstore.shards import ShardedArray
 from eegstore.tables import Column, ColumnSpec, Pairs
 
@@ -47,7 +48,7 @@ def pair(found: Scan, columns: Mapping[str, Column], valid: NDArray[np.bool_]) -
     if found.stimuli is None:
         none = np.full(n_trials, -1, dtype=np.int64)
         return Pairs(none, np.full(n_trials, np.nan, dtype=np.float32))
-    plugin = pairing_plugin(found)
+    plugin, section = pairing_plugin(found), found.recipe.pairing
     reads = getattr(plugin, "reads", ())
     missing = [path for path in reads if path not in columns]
     if missing:
@@ -55,7 +56,9 @@ def pair(found: Scan, columns: Mapping[str, Column], valid: NDArray[np.bool_]) -
             f"[pairing] {plugin.name} reads {missing[0]}, which the recipe does not extract"
         )
     read = {path: columns[path] for path in reads}
-    pairs = guarded("pairing", plugin, plugin, found.trials, found.stimuli, read)
+    limit_s = section.timeout_s if section else None
+    arguments = found.trials, found.stimuli, read
+    pairs = guarded("pairing", plugin, plugin, *arguments, limit_s=limit_s)
     stimulus = np.asarray(pairs.stimulus)
     if stimulus.shape != (n_trials,) or stimulus.dtype.kind != "i":
         raise PluginError(

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from eegstore import registry
 from eegstore.attributes import FORMAT, ROW_DIMENSION
+from eegstore.calls import guarded
 from eegstore.disk import digest_json
 from eegstore.errors import PluginError, RecipeError
 from eegstore.recipe import nearest
@@ -20,7 +21,6 @@ from eegstore.scan import (
     digest_array,
     digest_rows,
     eeg_spec,
-    guarded,
     pairing_plugin,
     plugin_key,
     producer,
@@ -108,6 +108,7 @@ class WorkPlan:
     sfreq: float
     times: tuple[float, ...]
     id: str
+    check_determinism: bool = False
 
     def to_json(self) -> bytes:
         """The plan as its file holds it."""

@@ -300,7 +300,7 @@ def check_space(plan: Plan) -> None:
         )
 
 
-def write_plan(plan: Plan) -> Path:
+def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
     """Put what workers need beside the store: the plan, the scans' states, some narrow columns."""
     folder = build_folder(plan.store)
     for old in folder.glob("tmp-*"):
@@ -312,6 +312,7 @@ def write_plan(plan: Plan) -> Path:
         plan.store.absolute(), plan.folder, plan.recipe.document(), plan.columns, plan.tasks,
         tuple(trials.ch_names), trials.sfreq, tuple(trials.times.tolist()),
         id=f"{os.getpid()}-{time.monotonic_ns()}",
+        check_determinism=check_determinism,
     )  # fmt: skip
     receipts_folder(plan.store).mkdir(exist_ok=True)
     temporary_folder(work).mkdir()

@@ -40,6 +40,12 @@ class Section(BaseModel):
     model_config = SECTION
 
     plugin: str = Field(description="Name of the plugin.")
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Longest that one call of the plugin may take; unlimited by default.",
+        json_schema_extra={"unit": "s"},
+    )
 
     @property
     def options(self) -> dict[str, Any]:

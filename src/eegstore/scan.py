@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore import errors, registry
+from eegstore import registry
+from eegstore.calls import guarded
 from eegstore.disk import digest_bytes, digest_file, digest_json
-from eegstore.errors import EegStoreError, InputError, PluginError, RecipeError
+from eegstore.errors import RecipeError
 from eegstore.protocols import Fingerprinted
 from eegstore.recipe import Recipe, Section, SourceSection
 from eegstore.tables import ColumnSpec, Stimuli, Table, Trials
@@ -116,7 +117,7 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     section = recipe.source
     options = source_options(section)
     source = registry.create("source", section.plugin, options, folder, "[source]")
-    trials = guarded("source", source, source.scan)
+    trials = guarded("source", source, source.scan, limit_s=section.timeout_s)
     facts = [list(trials.ch_names), list(trials.ch_types), trials.sfreq, trials.units]
     rows = digest_rows(trials, ("label", "stimulus_key", "split", "times"))
     # Which events allow_skips left out shows in the rows; the option itself changes nothing.
@@ -129,7 +130,7 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     provider = registry.create(
         "stimuli", recipe.stimuli.plugin, recipe.stimuli.options, folder, "[stimuli]"
     )
-    stimuli = guarded("stimuli", provider, provider.scan)
+    stimuli = guarded("stimuli", provider, provider.scan, limit_s=recipe.stimuli.timeout_s)
     # The caption has a column of its own: another template leaves the images as they are.
     key = digest_json(
         [
@@ -138,30 +139,6 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
         ]
     )
     return replace(found, provider=provider, stimuli=stimuli, provider_key=key)
-
-
-def guarded(kind: str, plugin: Any, call: Any, *arguments: Any) -> Any:
-    """Call a plugin; what it raises unexpectedly is a PluginError that names it, in one line.
-
-    What the system refuses (a file that is gone, a full disk) is an InputError. An error of a
-    class of the plugin's own becomes one of ours: it has to reach another process.
-    """
-    try:
-        return call(*arguments)
-    except EegStoreError as error:
-        ours = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
-        if type(error) is ours:
-            raise
-        raise ours(str(error)) from error
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error)
-        raise InputError(f"{kind} {plugin.name!r}: {where}{reason}") from error
-    except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginError(
-            f"{kind} {plugin.name!r} failed: {reason}; --debug shows its traceback"
-        ) from error
 
 
 def scanned_columns(found: Scan) -> dict[tuple[Table, str], NDArray[Any]]:

@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.calls import guarded
 from eegstore.errors import InputError, PluginError
-from eegstore.scan import Scan, guarded, split_plugin
+from eegstore.scan import Scan, split_plugin
 
 SKIPPED: Final = "skipped"
 # Exporters name files after splits.
@@ -20,13 +21,14 @@ EVERYTHING: Final = "train"
 def split(found: Scan, stimulus: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.str_]:
     """str, (trial,): the split of each trial; an invalid one is in the split ``skipped``."""
     n_trials = found.trials.n_trials
-    plugin = split_plugin(found)
+    plugin, section = split_plugin(found), found.recipe.split
     if plugin is None:
         names = np.full(n_trials, EVERYTHING)
     else:
-        names = np.asarray(
-            guarded("split", plugin, plugin, found.trials, stimulus, found.stimuli)
-        ).astype(np.str_)
+        limit_s = section.timeout_s if section else None
+        arguments = found.trials, stimulus, found.stimuli
+        given = guarded("split", plugin, plugin, *arguments, limit_s=limit_s)
+        names = np.asarray(given).astype(np.str_)
         if names.shape != (n_trials,):
             raise PluginError(
                 f"split {plugin.name!r}: gave {names.shape}, expected a name for each of "

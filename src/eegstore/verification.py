@@ -13,7 +13,7 @@ from eegstore.attributes import DOCUMENT, ColumnEntry, read_shard_record
 from eegstore.disk import digest_file
 from eegstore.errors import DamageError
 from eegstore.machine import n_cpus
-from eegstore.store import Store, read_store, records_path
+from eegstore.store import Store, build_folder, read_store, records_path
 
 ALL = -math.inf  # read every file, whenever it was written
 NONE = math.inf
@@ -150,8 +150,10 @@ def _records_damage(entry: ColumnEntry, error: DamageError) -> Damage:
 
 
 def _strangers(store: Store) -> Iterator[Damage]:
-    """Files that no commit has put there."""
-    known = {DOCUMENT, *store.document_files()}
+    """Files that no commit has put there, and no unfinished build either."""
+    documents = store.document_files()
+    committed = {document.removesuffix(DOCUMENT) for document in documents}
+    known = {DOCUMENT, *documents}
     for entry in store.attributes.columns:
         if entry.kind == "wide":
             layout = layout_of(store.document(entry.path))
@@ -159,7 +161,11 @@ def _strangers(store: Store) -> Iterator[Damage]:
             known.add(_records_file(entry))
         else:
             known.add(_chunk_file(entry.path, len(entry.shape)))
-    for file in sorted(store.path.rglob("*")):
+    files = sorted(store.path.rglob("*"))
+    building = build_folder(store.path).is_dir()  # after the listing: a build's files come later
+    for file in files:
         name = file.relative_to(store.path).as_posix()
-        if (file.is_symlink() or not file.is_dir()) and name not in known:
+        array = "/".join(name.split("/")[:2]) + "/"
+        unfinished = building and name.startswith(array) and array not in committed
+        if (file.is_symlink() or not file.is_dir()) and name not in known and not unfinished:
             yield Damage(name, "does not belong to the store; move it away")

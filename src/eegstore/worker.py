@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import registry
+from eegstore.calls import guarded, repeated
 from eegstore.plan import WORK_PLAN, WorkPlan
 from eegstore.protocols import Stateful
-from eegstore.recipe import parse_recipe
-from eegstore.scan import guarded, source_options
+from eegstore.recipe import Section, parse_recipe
+from eegstore.scan import source_options
 from eegstore.shards import ShardedArray
 from eegstore.store import build_folder
 from eegstore.tables import Table
@@ -85,9 +86,14 @@ class Worker:
             section = self.recipe.extract[number]
             plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
             if hasattr(plugin, "prepare"):
-                guarded("extractor", plugin, plugin.prepare)
+                guarded("extractor", plugin, plugin.prepare, limit_s=section.timeout_s)
             self._extractors[number] = plugin
         return self._extractors[number]
+
+    def call(self, kind: str, plugin: Any, section: Section, call: Any, *arguments: Any) -> Any:
+        """What a plugin computes for a block; twice where the build checks its determinism."""
+        how = repeated if self.plan.check_determinism else guarded
+        return how(kind, plugin, call, *arguments, limit_s=section.timeout_s)
 
     def stored(self, table: Table, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows of a column that a scan gave, or that an earlier task or build has written."""

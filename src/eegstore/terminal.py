@@ -1,0 +1,193 @@
+"""How commands speak: results to stdout, progress and errors to stderr, and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TextIO
+
+import typer
+
+from eegstore.errors import EegStoreError, InterruptedBuildError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+P = ParamSpec("P")
+EXIT_S: Final = 2.0
+GRACE_S: Final = 3.0
+INTERRUPTED: Final = InterruptedBuildError.exit_code
+
+
+class Terminal:
+    """What a process' commands share: where results go, and whether a signal has come."""
+
+    results: TextIO = sys.stdout
+    interrupted: bool = False
+
+
+def reported(command: Callable[P, int | None]) -> Callable[P, None]:
+    """Turn what a command raises into a line or two on stderr and the documented exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        code = 0
+        try:
+            _end_on_signals()
+            _claim_stdout()
+            code = command(*args, **kwargs) or 0
+        except BrokenPipeError:
+            # The reader has gone; what is left in the buffer has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), Terminal.results.fileno())
+        except KeyboardInterrupt:
+            code = _tell_interrupted()
+        except Exception as error:
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            # Where Ctrl-C met an import, an ImportError may come of it.
+            ended = Terminal.interrupted and not isinstance(error, InterruptedBuildError)
+            code = _tell_interrupted() if ended else _tell(error, bool(kwargs.get("debug")))
+        warn_of_broken_plugins()
+        if code:
+            leave(code)
+
+    return run
+
+
+def _tell(error: Exception, debug: bool) -> int:
+    """Print an error; its exit code."""
+    if isinstance(error, EegStoreError):
+        print(f"eegstore: {printable(str(error))}", file=sys.stderr)
+        return error.exit_code
+    text = printable(f"unexpected {type(error).__name__}: {error}")
+    print(f"eegstore: {text}", file=sys.stderr)
+    if not debug:
+        print("this is a defect of eegstore; --debug shows where", file=sys.stderr)
+    return 1
+
+
+def _tell_interrupted() -> int:
+    print("eegstore: interrupted; a build resumes when it is run again", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _claim_stdout() -> None:
+    """Keep stdout for results: what a plugin or a C library prints there goes to stderr."""
+    if sys.stdout is None:
+        return
+    sys.stdout.flush()
+    own = os.dup(sys.stdout.fileno())
+    Terminal.results = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def _end_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM end the command: in good order if it can, else soon all the same.
+
+    Python's own handler waits until the main thread is back from a C library. The signal's number
+    is written to a pipe at once: a second signal, or no end within the grace, ends the process.
+    Nothing is lost by that, no more than by SIGKILL.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, _interrupt)
+    threading.Thread(target=_end_soon, args=(reader,), daemon=True).start()
+
+
+def _interrupt(*_: object) -> None:
+    Terminal.interrupted = True
+    raise KeyboardInterrupt
+
+
+def _end_soon(reader: int) -> None:
+    os.read(reader, 1)
+    again, _, _ = select.select([reader], [], [], GRACE_S)
+    if again:
+        os.write(2, b"eegstore: ended at once; a build resumes when it is run again\n")
+    os._exit(INTERRUPTED)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, whatever threads it still has.
+
+    What failed may have left some behind, in a C library or beside killed workers, and a regular
+    exit would wait for them. Where there were workers it is given two seconds all the same: their
+    semaphores are cleaned up in it.
+    """
+    with contextlib.suppress(OSError):
+        Terminal.results.flush()
+    if "multiprocessing.resource_tracker" not in sys.modules:
+        os._exit(code)
+    watchdog = threading.Timer(EXIT_S, os._exit, (code,))
+    watchdog.daemon = True
+    watchdog.start()
+    raise typer.Exit(code)
+
+
+def warn_of_broken_plugins() -> None:
+    """A line for each plugin that is installed and cannot be used, where plugins were loaded."""
+    registry = sys.modules.get("eegstore.registry")
+    for one in registry.broken() if registry else ():
+        line = f"plugin {one.name!r} of {one.distribution} is not used: {one.status}"
+        print(f"eegstore: {printable(line)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped: names in data must not drive the terminal."""
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
+
+
+def show(renderable: RenderableType, quiet: bool = False) -> None:
+    """Print for a person, at the terminal's width (80 columns where there is none)."""
+    from rich.console import Console
+    from rich.text import Text
+
+    if not quiet:
+        text = Text(renderable) if isinstance(renderable, str) else renderable
+        console = Console(file=Terminal.results, highlight=False)
+        # rich would end the process with an exit code of its own where the reader has gone.
+        with console.capture() as captured:
+            console.print(text)
+        write(captured.get())
+
+
+def print_json(value: Any) -> None:
+    """Print for a machine."""
+    write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write(text: str) -> None:
+    """Print a result as it is."""
+    Terminal.results.write(text)
+    Terminal.results.flush()
+
+
+@contextlib.contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on stderr that names the stage; none where that is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total or None)
+
+        yield tell
