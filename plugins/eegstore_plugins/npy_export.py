@@ -81,7 +81,8 @@ class NpyExporter:
         shape = eeg.spec.shape
         _write_npy(out / f"{split}_eeg_data.npy", "float32", shape, rows, eeg.__getitem__)
         labels = _labels(store, rows)
-        np.save(out / f"{split}_labels.npy", labels)
+        file = out / f"{split}_labels.npy"
+        _write_npy(file, "int64", (), rows, lambda block: _labels(store, block))
         feature_names = _export_eeg_features(store, rows, out / f"{split}_eeg_features.npy")
         models = {
             kind: self._export_embedding(store, rows, kinds, out / f"{split}_{kind}_features.npy")
