@@ -166,6 +166,8 @@ def _tensors(header: dict[str, Any]) -> list[Tensor]:
         if name != "__metadata__":
             start, stop = entry["data_offsets"]
             tensors.append(Tensor(int(start), int(stop), str(entry["dtype"]), name))
+    if not tensors:
+        raise ValueError("it has none")
     tensors.sort()
     stops = [0, *(tensor.stop for tensor in tensors)]
     if stops[:-1] != [tensor.start for tensor in tensors] or stops != sorted(stops):
