@@ -194,7 +194,7 @@ def test_an_export_that_fails_leaves_nothing_under_its_name(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(json, "dumps", fail)  # texts come after the arrays
+    monkeypatch.setattr(Path, "write_text", fail)  # texts come after the arrays
     with pytest.raises(eegstore.EegStoreError, match="No space left"):
         eegstore.export(store, tmp_path / "out", "npy")
     assert list(tmp_path.iterdir()) == []
