@@ -284,9 +284,9 @@ def refused(message, one):
 
 def test_missing_and_damaged_files_are_refused_by_name(tmp_path, foreign):
     refused(r"absent\.h5: no such file", source(tmp_path / "absent.h5"))
-    refused(r"no such file, expected an HDF5 file", source(tmp_path))
+    refused(r": a folder, expected an HDF5 file", source(tmp_path))
     os.mkfifo(tmp_path / "pipe.h5")
-    refused(r"pipe\.h5: no such file", source(tmp_path / "pipe.h5"))
+    refused(r"pipe\.h5: a pipe, a socket or a device", source(tmp_path / "pipe.h5"))
     (tmp_path / "text.h5").write_text("not HDF5")
     refused(r"text\.h5: not readable as HDF5 trials: ", source(tmp_path / "text.h5"))
     cut = tmp_path / "cut.h5"
@@ -318,8 +318,8 @@ def test_arrays_of_another_shape_or_type_are_refused_with_both_values(foreign):
     refused(r"none: shape \(0, 3, 8\)", source(foreign, eeg="none"))
     refused(r"complex: dtype complex64, expected floats", source(foreign, eeg="complex"))
     refused(r"short: shape \(2,\), expected \(6,\)", lab_source(foreign, labels="short"))
-    refused(r"half: row 2 is 2\.5, expected a whole label", lab_source(foreign, labels="half"))
-    refused(r"low: row 2 is -2, expected a whole label", lab_source(foreign, labels="low"))
+    refused(r"half: row 2 is 2\.5, expected a whole number", lab_source(foreign, labels="half"))
+    refused(r"low: row 2 is -2, expected a whole number", lab_source(foreign, labels="low"))
     refused(r"data/image: dtype object, expected whole", lab_source(foreign, labels="data/image"))
     refused(r"montage/labels: shape \(3,\)", lab_source(foreign, times="montage/labels"))
     refused(r"words: dtype object, expected seconds", lab_source(foreign, times="words"))
@@ -328,6 +328,35 @@ def test_arrays_of_another_shape_or_type_are_refused_with_both_values(foreign):
         r"data/x: has 3 channels, ch_names has 2 different names",
         lab_source(foreign, ch_names=["A", "A", "B"]),
     )
+
+
+def test_parts_that_were_never_written_are_refused_and_not_read_as_zeros(foreign):
+    with h5py.File(foreign, "a") as file:
+        chunked = file.create_dataset("chunked", shape=(6, 3, 8), dtype="f4", chunks=(2, 2, 8))
+        chunked[:4] = 1
+        file.create_dataset("never", shape=(6, 3, 8), dtype="f4")
+        file.create_dataset("label", shape=(6,), dtype="i8")
+    refused(
+        r"lab\.h5: chunked: of its shape \(6, 3, 8\) 2 of 6 parts were never written",
+        lab_source(foreign, eeg="chunked"),
+    )
+    refused(r"never: .* 1 of 1 parts were never written", lab_source(foreign, eeg="never"))
+    refused(r"label: .* 1 of 1 parts were never written", lab_source(foreign, labels="label"))
+    with h5py.File(foreign, "a") as file:
+        file["chunked"][4:] = 2
+    one = lab_source(foreign, eeg="chunked")
+    assert one.scan().n_trials == 6
+    assert one.read(0, 6)[:, 2, 7].tolist() == [1, 1, 1, 1, 2, 2]
+
+
+def test_attributes_may_be_strings_of_fixed_length(foreign):
+    with h5py.File(foreign, "a") as file:
+        attributes = file["data/x"].attrs
+        attributes["units"] = np.bytes_("µV".encode())
+        attributes["ch_types"] = np.array([b"eeg", b"eeg", b"eog"])
+    trials = lab_source(foreign).scan()
+    assert trials.units == "µV"
+    assert trials.ch_types == ("eeg", "eeg", "eog")
 
 
 def test_data_outside_the_file_are_refused_unread(foreign, tmp_path):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -14,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Column, InputError, Trials, __version__, digest_files, hookimpl
+from eegstore_plugins.hdf5_file import (
+    BLOCK_BYTES,
+    blocks,
+    check_written,
+    find_dataset,
+    inside,
+    opened,
+    place,
+)
 from eegstore_plugins.labels import whole_labels
+from eegstore_plugins.rounding import rounding_hints
 
 if TYPE_CHECKING:
     from eegstore import Store
@@ -24,7 +31,6 @@ EEG: Final = "trials/eeg"
 TEXTS: Final = ("split", "stimulus_key")
 VERSION: Final = "eegstore_version"  # the root attribute that marks a file of the exporter
 CHUNK_BYTES: Final = 1 << 20
-BLOCK_BYTES: Final = 1 << 22
 TEXT_BYTES: Final = 64  # a string's length is not known before it is read
 LIBVER: Final = ("v108", "v110")  # attributes above 64 KiB, such as a long recipe; HDF5 1.10 reads
 
@@ -90,26 +96,28 @@ class Hdf5Source:
     )
 
     def scan(self) -> Trials:
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             eeg = _signal(file, self.eeg)
+            check_written(eeg)
             columns = self._columns(file, len(eeg))
             sfreq = self.sfreq or _sfreq(eeg)
             return Trials(
                 n_trials=len(eeg),
                 ch_names=self._ch_names(file, eeg),
-                ch_types=np.atleast_1d(eeg.attrs.get("ch_types", ())).tolist(),
+                ch_types=[_text(one) for one in np.ravel(eeg.attrs.get("ch_types", ()))],
                 sfreq=sfreq,
                 times=self._times(file, eeg, sfreq),
-                units=self.units or str(eeg.attrs.get("units", "1")),
+                units=self.units or _text(eeg.attrs.get("units", "1")),
                 label=columns.pop("label", np.full(len(eeg), -1)),
                 split=columns.pop("split", None),
                 stimulus_key=columns.pop("stimulus_key", None),
                 columns=columns,
-                notice=str(file.attrs.get("notice", "")),
+                notice=_text(file.attrs.get("notice", "")),
+                hints=rounding_hints(place(eeg), eeg.dtype, blocks(eeg)),
             )
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        with _opened(self.path) as file, np.errstate(over="ignore"):
+        with opened(self.path) as file, np.errstate(over="ignore"):
             return np.asarray(_signal(file, self.eeg)[start:stop].astype(np.float32))
 
     def fingerprint(self) -> str:
@@ -120,7 +128,7 @@ class Hdf5Source:
         """The narrow columns, one value a trial."""
         given = {"label": self.labels, "split": self.split, "stimulus_key": self.stimulus_key}
         datasets = _own_columns(file, self.eeg) | {
-            name: _dataset(file, path) for name, path in given.items() if path
+            name: find_dataset(file, path) for name, path in given.items() if path
         }
         columns = {name: _vector(one, n_trials) for name, one in datasets.items()}
         if "label" in columns:
@@ -129,17 +137,19 @@ class Hdf5Source:
         return columns | texts
 
     def _times(self, file: Any, eeg: Any, sfreq: float) -> NDArray[np.float64]:
-        times = _dataset(file, self.times) if self.times else _scale(eeg, 2)
+        times = find_dataset(file, self.times) if self.times else _scale(eeg, 2)
         if times is None:
             return self.tmin + np.arange(eeg.shape[2]) / sfreq
         values = _vector(times, eeg.shape[2])
         if values.dtype.kind not in "iuf":
-            raise InputError(f"{_where(times)}: dtype {times.dtype}, expected seconds")
+            raise InputError(f"{place(times)}: dtype {times.dtype}, expected seconds")
         return values.astype(np.float64)
 
     def _ch_names(self, file: Any, eeg: Any) -> list[str]:
         n_channels = eeg.shape[1]
-        named = _dataset(file, self.ch_names) if isinstance(self.ch_names, str) else _scale(eeg, 1)
+        named = (
+            find_dataset(file, self.ch_names) if isinstance(self.ch_names, str) else _scale(eeg, 1)
+        )
         if isinstance(self.ch_names, tuple):
             names = list(self.ch_names)
         elif named is not None:
@@ -148,81 +158,25 @@ class Hdf5Source:
             names = [f"ch{number}" for number in range(1, n_channels + 1)]
         if len(names) != n_channels or len(set(names)) != n_channels:
             raise InputError(
-                f"{_where(eeg)}: has {n_channels} channels, ch_names has {len(set(names))} "
+                f"{place(eeg)}: has {n_channels} channels, ch_names has {len(set(names))} "
                 "different names; name each channel once"
             )
         return names
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """An HDF5 file, with what the library cannot read turned into an InputError."""
-    import h5py
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, expected an HDF5 file")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path.name}: not readable as HDF5 trials: {reason:.150}") from error
-
-
-def _where(dataset: Any) -> str:
-    return f"{Path(dataset.file.filename).name}: {dataset.name.strip('/')}"
-
-
-def _dataset(file: Any, path: str) -> Any:
-    """The dataset at a path, reached without a link, whose values lie in this very file."""
-    import h5py
-
-    where = f"{Path(file.filename).name}: {path}"
-    found = file
-    for name in filter(None, path.split("/")):
-        link = found.get(name, getlink=True) if isinstance(found, h5py.Group) else None
-        if link is None:
-            raise InputError(f"{where}: no such dataset; {_nearest(file, path)}")
-        if not isinstance(link, h5py.HardLink):
-            raise InputError(f"{where}: {name!r} is a link to {link.path!r}; name what it links to")
-        found = found[name]
-    if not isinstance(found, h5py.Dataset):
-        raise InputError(f"{where}: a group, expected a dataset; {_nearest(file, path)}")
-    return _inside(found)
-
-
-def _inside(dataset: Any) -> Any:
-    """The dataset, where its values lie in this very file."""
-    if dataset.external or dataset.is_virtual:
-        raise InputError(f"{_where(dataset)}: its values lie in other files; copy them into one")
-    return dataset
-
-
-def _nearest(file: Any, path: str) -> str:
-    """The datasets of the file whose paths look most like one that is not there."""
-    import h5py
-
-    known: list[str] = []
-    file.visititems(
-        lambda name, found: known.append(name) if isinstance(found, h5py.Dataset) else None
-    )
-    near = get_close_matches(path, known, n=3, cutoff=0.3) or known[:3]
-    return f"nearest: {', '.join(near)}" if near else "the file has none"
-
-
 def _scale(eeg: Any, axis: int) -> Any:
     """The first dimension scale of an axis, or None."""
     scales = eeg.dims[axis]
-    return _inside(scales[0]) if len(scales) else None
+    return inside(scales[0]) if len(scales) else None
 
 
 def _signal(file: Any, path: str) -> Any:
-    eeg = _dataset(file, path)
+    eeg = find_dataset(file, path)
     if eeg.dtype.kind not in "fiu":
-        raise InputError(f"{_where(eeg)}: dtype {eeg.dtype}, expected floats or integers")
+        raise InputError(f"{place(eeg)}: dtype {eeg.dtype!s:.100}, expected floats or integers")
     if eeg.ndim != 3 or min(eeg.shape) < 1:
         raise InputError(
-            f"{_where(eeg)}: shape {eeg.shape}, expected (trial, channel, time) with no empty axis"
+            f"{place(eeg)}: shape {eeg.shape}, expected (trial, channel, time) with no empty axis"
         )
     return eeg
 
@@ -232,25 +186,33 @@ def _vector(dataset: Any, length: int) -> NDArray[Any]:
     import h5py
 
     if dataset.shape != (length,):
-        raise InputError(f"{_where(dataset)}: shape {dataset.shape}, expected ({length},)")
+        raise InputError(f"{place(dataset)}: shape {dataset.shape}, expected ({length},)")
+    check_written(dataset)
     if h5py.check_string_dtype(dataset.dtype) is not None:
         return np.asarray(dataset.asstr(errors="backslashreplace")[...], dtype=np.str_)
     if dataset.dtype.kind not in "biuf":
-        raise InputError(f"{_where(dataset)}: dtype {dataset.dtype}, expected numbers or strings")
+        raise InputError(f"{place(dataset)}: dtype {dataset.dtype}, expected numbers or strings")
     return np.asarray(dataset[...])
 
 
 def _labels(dataset: Any, values: NDArray[Any]) -> NDArray[np.int64]:
     """int64, (trial,): labels, from any numbers that are whole."""
     if values.dtype.kind not in "iuf":
-        raise InputError(f"{_where(dataset)}: dtype {dataset.dtype}, expected whole numbers")
-    return whole_labels(_where(dataset), values)
+        raise InputError(f"{place(dataset)}: dtype {dataset.dtype}, expected whole numbers")
+    return whole_labels(place(dataset), values)
+
+
+def _text(attribute: Any) -> str:
+    """An attribute of either kind of string."""
+    if isinstance(attribute, bytes):
+        return attribute.decode("utf-8", "backslashreplace")
+    return str(attribute)
 
 
 def _sfreq(eeg: Any) -> float:
     found = np.ravel(eeg.attrs.get("sfreq", ()))
     if len(found) != 1 or found.dtype.kind not in "iuf":
-        raise InputError(f"{_where(eeg)}: has no attribute sfreq; give sfreq, in Hz")
+        raise InputError(f"{place(eeg)}: has no attribute sfreq; give sfreq, in Hz")
     return float(found[0])
 
 
@@ -258,7 +220,7 @@ def _own_columns(file: Any, path: str) -> dict[str, Any]:
     """What the source of an exported store gave, but for its signal; empty for other files."""
     if VERSION not in file.attrs or path != EEG:
         return {}
-    columns = {name: _dataset(file, f"trials/{name}") for name in file["trials"]}
+    columns = {name: find_dataset(file, f"trials/{name}") for name in file["trials"]}
     return {name: column for name, column in columns.items() if _is_given(name, column)}
 
 

@@ -20,10 +20,13 @@ def whole_labels(where: str, values: NDArray[Any]) -> NDArray[np.int64]:
     InputError
         Where a number is no whole label; names ``where`` and the row.
     """
-    wrong = ~((values >= -1) & (values <= MAX_LABEL) & (values == np.trunc(values)))
+    # The limit is beyond float16, in which it would be infinite.
+    numbers = values.astype(np.float64) if values.dtype.kind == "f" else values
+    wrong = ~((numbers >= -1) & (numbers <= MAX_LABEL) & (numbers == np.trunc(numbers)))
     if wrong.any():
         row = int(wrong.argmax())
         raise InputError(
-            f"{where}: row {row} is {values[row]}, expected a whole label, or -1 for none"
+            f"{where}: row {row} is {values[row]}, expected a whole number from 0 to 2**53, or -1 "
+            "for none (rows count from 0)"
         )
     return values.astype(np.int64)

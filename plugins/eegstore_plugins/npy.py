@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
+import mmap
 import os
+import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,15 +19,29 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from eegstore import InputError, Trials, digest_bytes, digest_files, hookimpl
+from eegstore_plugins.files import what_is_there
 from eegstore_plugins.labels import whole_labels
+from eegstore_plugins.rounding import rounding_hints
 
 DATA_SUFFIX: Final = "_data.npy"
 LABELS_SUFFIX: Final = "_labels.npy"
-READ_HEADER: Final = {
-    (1, 0): npy_format.read_array_header_1_0,
-    (2, 0): npy_format.read_array_header_2_0,
+MAGIC: Final = b"\x93NUMPY"
+# Of each version of the format: the bytes of the header's length, and numpy's parser.
+HEADERS: Final = {
+    b"\x01\x00": (2, npy_format.read_array_header_1_0),
+    b"\x02\x00": (4, npy_format.read_array_header_2_0),
 }
+MAX_HEADER_BYTES: Final = 10_000  # numpy's own limit
+BLOCK_BYTES: Final = 1 << 20
 NATIVE: Final = np.dtype(np.float32)
+PICKLED: Final = (
+    "as THINGS-EEG2's preprocessed_eeg_*.npy are; a pickle can run code and is never loaded: "
+    "save the array inside as plain .npy"
+)
+IMPOSTORS: Final = {
+    b"\x80": f"a pickle under the name .npy, {PICKLED}",
+    b"PK": "a .npz archive under the name .npy; save the array inside with numpy.save",
+}
 
 
 class Array(NamedTuple):
@@ -110,7 +127,7 @@ class NpyFolder:
             units=self.units,
             label=np.concatenate([_read_labels(split.labels) for split in self._splits]),
             split=np.repeat([split.name for split in self._splits], lengths),
-            hints=self._hints(),
+            hints=(*self._pickle_hints(), *self._rounding_hints()),
         )
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -158,7 +175,7 @@ class NpyFolder:
     def _files(self) -> Iterator[tuple[str, str, str]]:
         """Name, data file and labels file of each split."""
         if not self.path.is_dir():
-            raise InputError(f"{self.path}: no such folder, expected one that holds .npy arrays")
+            raise InputError(f"{self.path}: no folder, expected one that holds .npy arrays")
         found = self.data or {
             path.name.removesuffix(DATA_SUFFIX): path.name
             for path in self.path.glob(f"?*{DATA_SUFFIX}")
@@ -174,15 +191,21 @@ class NpyFolder:
                 f"{', '.join(sorted(found))}; give both for each split"
             )
         for name in sorted(found, key=lambda name: (name != "train", name)):
+            if not (name + found[name]).isprintable():
+                raise InputError(f"{self.path}: the name {found[name]!r} is no text; rename it")
             yield name, found[name], self.labels.get(name, f"{name}{LABELS_SUFFIX}")
 
-    def _hints(self) -> tuple[str, ...]:
-        if not (self.path / "metadata.pkl").exists():
-            return ()
-        return (
-            "metadata.pkl is not opened, for a pickle can run code: give what it says as "
-            "sfreq, ch_names, tmin and units under [source]",
-        )
+    def _pickle_hints(self) -> Iterator[str]:
+        if (self.path / "metadata.pkl").exists():
+            yield (
+                "metadata.pkl is not opened, for a pickle can run code: give what it says as "
+                "sfreq, ch_names, tmin and units under [source]"
+            )
+
+    def _rounding_hints(self) -> Iterator[str]:
+        """A line for each file whose numbers are not all the same as float32."""
+        for _, data, _ in self._splits:
+            yield from rounding_hints(data.path.name, data.dtype, _blocks(data))
 
     @cached_property
     def _descriptors(self) -> list[int]:
@@ -197,64 +220,94 @@ class NpyFolder:
 def _header(path: Path, n_dims: int) -> Array:
     """The header of a whole, non-empty array of numbers with ``n_dims`` axes."""
     if not path.is_file():
-        raise InputError(f"{path.name}: no such file in {path.parent}; name it by data or labels")
-    with path.open("rb") as file:
-        shape, fortran_order, dtype = _read_header(file, path.name)
-        offset = file.tell()
-    if dtype.hasobject:
         raise InputError(
-            f"{path.name}: a pickled object array, as THINGS-EEG2's preprocessed_eeg_*.npy are; "
-            "a pickle can run code and is never loaded: save the array inside as plain .npy"
+            f"{path.name}: {what_is_there(path)} in {path.parent}, expected a .npy file; "
+            "name it by data or labels"
         )
+    try:
+        with path.open("rb") as file:
+            shape, fortran_order, dtype = _read_header(file)
+            offset = file.tell()
+    except ValueError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    if dtype.hasobject:
+        raise InputError(f"{path.name}: a pickled object array, {PICKLED}")
     if dtype.kind not in "fiu":
-        raise InputError(f"{path.name}: dtype {dtype}, expected floats or integers")
+        raise InputError(
+            f"{path.name}: dtype {dtype!s:.100}, expected floats or integers; save it as such"
+        )
     if len(shape) != n_dims or min(shape) < 1:
         axes = "(trial, channel, time)" if n_dims == 3 else "(trial,)"
-        raise InputError(f"{path.name}: shape {shape}, expected {axes} with no empty axis")
+        raise InputError(f"{path.name}: shape {shape!s:.100}, expected {axes} with no empty axis")
     expected, size = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size
     if size != expected:
         raise InputError(
-            f"{path.name}: {size} bytes, {expected} by its header; it is "
-            f"{'truncated' if size < expected else 'followed by something else'}, copy it again"
+            f"{path.name}: has {size} bytes, its header promises {expected} (shape {shape}, "
+            f"{dtype}); it is {'truncated' if size < expected else 'followed by something else'}, "
+            "copy it again"
         )
     return Array(path, shape, fortran_order, dtype, offset)
 
 
-def _read_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype, by the format's specification."""
-    start = file.read(2)
-    file.seek(0)
-    if start[:1] == b"\x80" and start[1:] <= b"\x05":
-        raise InputError(
-            f"{name}: a pickle under the name .npy, as THINGS-EEG2's preprocessed_eeg_*.npy are; "
-            "a pickle can run code and is never loaded: save the array inside as plain .npy"
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype, by the format's specification.
+
+    Raises
+    ------
+    ValueError
+        Where it is no header, in words for the user.
+    """
+    start = file.read(len(MAGIC))
+    for magic, what in IMPOSTORS.items():
+        if start.startswith(magic):
+            raise ValueError(what)
+    version = file.read(2)
+    if start != MAGIC or version not in HEADERS:
+        began = f"begins with {start + version!r}" if start else "empty"
+        raise ValueError(f"{began}, expected .npy of version 1 or 2; write it with numpy.save")
+    width, parse = HEADERS[version]
+    length = file.read(width)
+    n_bytes = int.from_bytes(length, "little")
+    if n_bytes > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"a header of {n_bytes} bytes, expected at most {MAX_HEADER_BYTES}; "
+            "write it with numpy.save"
         )
+    header = file.read(n_bytes)
+    if len(length) < width or len(header) < n_bytes:
+        raise ValueError("ends inside its header; copy it again")
     try:
-        version = npy_format.read_magic(file)
-        if version not in READ_HEADER:
-            raise ValueError(f"format version {version}")
-        shape, fortran_order, dtype = READ_HEADER[version](file)
-    except Exception as error:  # a damaged header fails in numpy's parser in any of many ways
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{name}: not a .npy array ({reason:.100}); write it with numpy.save"
+        with warnings.catch_warnings(action="ignore"):  # that Python 2 wrote it
+            shape, fortran_order, dtype = parse(io.BytesIO(length + header))
+    except Exception:  # a damaged header fails in numpy's parser in any of many ways
+        raise ValueError(
+            f"its header {header[:80]!r} does not give descr, fortran_order and shape; "
+            "write it with numpy.save"
         ) from None
-    return shape, fortran_order, dtype
+    # Such a number may have too many digits to be printed.
+    if any(abs(one) >= 2**63 for one in shape):
+        raise ValueError("an axis of 2**63 or more values, which no file holds; copy it again")
+    return tuple(map(int, shape)), fortran_order, dtype
 
 
 def _read_labels(array: Array) -> NDArray[np.int64]:
     """int64, (trial,): the labels, from any numbers that are whole."""
-    values: NDArray[Any] = np.load(array.path, allow_pickle=False)
-    return whole_labels(array.path.name, values)
+    return whole_labels(array.path.name, np.fromfile(array.path, array.dtype, offset=array.offset))
+
+
+def _blocks(array: Array) -> Iterator[NDArray[Any]]:
+    """All values, in the file's order."""
+    with array.path.open("rb") as file:
+        file.seek(array.offset)
+        while len(block := np.fromfile(file, array.dtype, BLOCK_BYTES // array.dtype.itemsize)):
+            yield block
 
 
 def _read_rows(array: Array, descriptor: int, start: int, out: NDArray[np.float32]) -> None:
     """Fill ``out`` with an array's rows from ``start`` on."""
     with np.errstate(over="ignore"):
         if array.fortran_order:
-            path, dtype, offset, shape = array.path, array.dtype, array.offset, array.shape
-            mapped = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F")
-            out[:] = mapped[start : start + len(out)]
+            out[:] = _mapped(array, descriptor)[start : start + len(out)]
             return
         rows = out if array.dtype == NATIVE else np.empty(out.shape, array.dtype)
         position = array.offset + start * rows[0].nbytes
@@ -263,14 +316,28 @@ def _read_rows(array: Array, descriptor: int, start: int, out: NDArray[np.float3
             out[:] = rows
 
 
+def _mapped(array: Array, descriptor: int) -> NDArray[Any]:
+    """An array in Fortran order, whose rows lie scattered over the file."""
+    end = array.offset + math.prod(array.shape) * array.dtype.itemsize
+    size = os.fstat(descriptor).st_size
+    if size < end:
+        raise _cut(array.path, size)
+    mapped = mmap.mmap(descriptor, end, access=mmap.ACCESS_READ)
+    return np.ndarray(array.shape, array.dtype, mapped, array.offset, order="F")
+
+
 def _read_exactly(path: Path, descriptor: int, rows: NDArray[Any], position: int) -> None:
     """Fill ``rows`` from a position of the file; the kernel may hand over less than was asked."""
     rest = rows.reshape(-1).view(np.uint8).data
     while rest:
         n_bytes = os.preadv(descriptor, [rest], position)
         if not n_bytes:
-            raise InputError(f"{path.name}: ends at byte {position}; it was cut during the build")
+            raise _cut(path, position)
         rest, position = rest[n_bytes:], position + n_bytes
+
+
+def _cut(path: Path, size: int) -> InputError:
+    return InputError(f"{path.name}: ends at byte {size}; it was cut during the build")
 
 
 @hookimpl
