@@ -300,6 +300,12 @@ def test_set_refuses_what_it_cannot_place(tmp_path, assignment, message):
     refused(re.escape(f"--set {assignment}: {message}"), path, assignment)
 
 
+def test_an_assignment_is_shown_on_one_line_and_not_whole(tmp_path):
+    path = write(tmp_path, SOURCE)
+    refused(r"^--set 'a\\nb': expected KEY=VALUE", path, "a\nb")
+    refused("^--set " + "x" * 100 + " …: expected KEY=VALUE", path, "x" * 5000)
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [

@@ -18,6 +18,7 @@ STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 SECTION = ConfigDict(extra="allow", strict=True, frozen=True)
 MAX_RECIPE_BYTES = 1 << 20
 MAX_LEVELS: Final = 32
+MAX_SHOWN: Final = 100
 CHANGES_SHOWN: Final = 3
 KEY_PART: Final = r"""(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 # tomllib takes hours and gigabytes for a key of some 100,000 parts.
@@ -203,12 +204,19 @@ def parse_value(text: str) -> Any:
     return document["value"] if len(document) == 1 else text
 
 
+def _one_line(text: str) -> str:
+    """The start of what a user wrote, escaped where it could not be printed on one line."""
+    shown = text if text.isprintable() else repr(text)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]} …"
+
+
 def _assign(document: dict[str, Any], assignment: str) -> None:
     """Apply one ``a.b=value``; a list's entry goes by its number, from 0."""
     dotted, equals, text = assignment.partition("=")
     keys = dotted.strip().split(".")
+    where = f"--set {_one_line(assignment)}"
     if not equals or not all(keys):
-        raise RecipeError(f"--set {assignment}: expected KEY=VALUE, such as split.seed=1")
+        raise RecipeError(f"{where}: expected KEY=VALUE, such as split.seed=1")
     target: Any = document
     for key in keys[:-1]:
         if isinstance(target, list) and key.isdecimal() and int(key) < len(target):
@@ -216,9 +224,9 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
         elif isinstance(target, dict):
             target = target.setdefault(key, {})
         else:
-            raise RecipeError(f"--set {assignment}: the recipe has no {dotted!r}")
+            raise RecipeError(f"{where}: the recipe has no {dotted!r:.{MAX_SHOWN}}")
     if not isinstance(target, dict):
-        raise RecipeError(f"--set {assignment}: {'.'.join(keys[:-1])!r} is not a section")
+        raise RecipeError(f"{where}: {'.'.join(keys[:-1])!r:.{MAX_SHOWN}} is not a section")
     target[keys[-1]] = parse_value(text.strip())
 
 
