@@ -218,7 +218,7 @@ def test_more_than_64_megapixels_are_refused_from_the_header(tmp_path, side):
 
 
 def test_64_megapixels_are_allowed(tmp_path):
-    (tmp_path / "a.png").write_bytes(png_header(8192, 8192))
+    write_image(tmp_path / "a.png", 1, (8192, 8192), mode="1")
     assert ImageFolder(tmp_path).scan().n_stimuli == 1
 
 
@@ -230,12 +230,30 @@ def test_a_file_too_large_to_be_an_image_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tiff", "webp"])
-def test_a_truncated_image_is_an_input_error_that_names_it(tmp_path, suffix):
+def test_a_truncated_image_is_found_while_scanning(tmp_path, suffix):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     file = tmp_path / f"a.{suffix}"
     Image.fromarray(pixels).save(file)
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(InputError, match=rf"a\.{suffix}': "):
+    content = file.read_bytes()
+    for length in (len(content) // 2, len(content) * 9 // 10):
+        file.write_bytes(content[:length])
+        with pytest.raises(InputError, match=rf"a\.{suffix}': the image cannot be decoded"):
+            ImageFolder(tmp_path).scan()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif"])
+def test_bytes_after_an_image_are_no_damage(tmp_path, suffix):
+    file = write_image(tmp_path / f"a.{suffix}", BLUE)
+    file.write_bytes(file.read_bytes() + bytes(16))
+    assert only_image(tmp_path)[0, 0, 2] > 250
+
+
+def test_damage_inside_an_image_is_found_when_it_is_read(tmp_path):
+    file = write_image(tmp_path / "a.png", size=(40, 30))
+    content = bytearray(file.read_bytes())
+    content[content.index(b"IDAT") + 12] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.png': the image cannot be decoded"):
         ImageFolder(tmp_path).read(0, 1)
 
 
@@ -361,7 +379,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, suffix, order):
 def test_thirty_two_bits_are_refused(tmp_path):
     Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(InputError, match=r"a\.tiff': .* 32 bits a channel, expected 8 or 16"):
-        ImageFolder(tmp_path).read(0, 1)
+        ImageFolder(tmp_path).scan()
 
 
 def test_the_first_frame_of_a_gif_is_the_image(tmp_path):
@@ -462,6 +480,31 @@ def test_a_name_that_is_not_utf8_is_refused_and_shown_escaped(tmp_path):
         pytest.skip("this file system takes UTF-8 names alone")
     with pytest.raises(InputError, match=r"\\udcff\.png': the name is not UTF-8"):
         ImageFolder(tmp_path).scan()
+
+
+@pytest.mark.parametrize("names", [("é.png", "e\u0301.png"), ("é/1.png", "e\u0301/2.png")])
+def test_names_in_two_unicode_forms_are_refused_and_told_apart(tmp_path, names):
+    for name in names:
+        write_image(tmp_path / name)
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("this file system takes both forms for one name")
+    twin = names[0].split("/")[0], names[1].split("/")[0]
+    with pytest.raises(InputError) as caught:
+        ImageFolder(tmp_path).scan()
+    assert all(ascii(name) in str(caught.value) for name in twin)
+    assert "one name in two Unicode forms; rename one" in str(caught.value)
+
+
+def test_names_that_differ_in_case_are_different_images(tmp_path):
+    for name, colour in (("A", RED), ("a", BLUE)):
+        write_image(tmp_path / f"{name}.png", colour)
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("this file system does not tell cases apart")
+    folder = ImageFolder(tmp_path)
+    assert folder.scan().image_path.tolist() == ["A.png", "a.png"]
+    assert folder.scan().concept.tolist() == ["A", "a"]
+    assert folder.scan().label.tolist() == [0, 1]
+    assert [image[0, 0].tolist() for image in folder.read(0, 2)] == [list(RED), list(BLUE)]
 
 
 @pytest.mark.shared_data

@@ -142,7 +142,7 @@ def _problem(file: BinaryIO, size: int) -> str:
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if not 0 < length <= min(size - LENGTH_BYTES, MAX_HEADER_BYTES):
         return (
-            f"has {size} bytes, and by the first {LENGTH_BYTES} of them a header of {length}; it"
+            f"has {size} bytes, of which the first {LENGTH_BYTES} promise a header of {length}; it"
             " is truncated or no safetensors file"
         )
     try:

@@ -6,10 +6,12 @@ import contextlib
 import io
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
@@ -28,6 +30,8 @@ SUFFIXES: Final = frozenset(
 )
 MAX_PIXELS: Final = 1 << 26
 MAX_FILE_BYTES: Final = 1 << 30
+# A file that ends like this is not cut short; whether another one is shows in decoding it.
+END: Final = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "GIF": b";"}
 INTEGER: Final = re.compile(r"[0-9]{1,18}")
 NUMBERED: Final = re.compile(r"[0-9]+_(?P<concept>.+)")
 
@@ -89,7 +93,21 @@ def _image_paths(folder: Path) -> list[str]:
     for image in images:
         if any("\ud800" <= letter <= "\udfff" for letter in str(image)):
             raise InputError(f"{str(image)!r}: the name is not UTF-8; rename the file")
-    return _natural(image.relative_to(folder).as_posix() for image in images)
+    paths = _natural(image.relative_to(folder).as_posix() for image in images)
+    _refuse_twins(paths)
+    return paths
+
+
+def _refuse_twins(paths: Sequence[str]) -> None:
+    """Refuse names of files or folders that look alike: their concepts would too."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        for name in accumulate(path.split("/"), "{}/{}".format):
+            twin = seen.setdefault(unicodedata.normalize("NFC", name), name)
+            if twin != name:
+                raise InputError(
+                    f"{twin!a} and {name!a}: one name in two Unicode forms; rename one"
+                )
 
 
 def _read_bytes(folder: Path, path: str) -> bytes:
@@ -119,6 +137,8 @@ def _opened(file: Path, content: bytes) -> Iterator[Image.Image]:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
+                if image.mode in ("I", "F"):
+                    raise ValueError("32 bits a channel, expected 8 or 16")
                 yield image
         except Image.DecompressionBombError:
             raise InputError(
@@ -139,8 +159,6 @@ def _to_rgb(image: Image.Image, background: str) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F"):
-        raise ValueError("32 bits a channel, expected 8 or 16")
     if image.mode.startswith("I;16"):
         # Pillow clips here; the high byte is what it takes of 16-bit colour.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -254,12 +272,15 @@ class ImageFolder:
     @cached_property
     def _listing(self) -> Listing:
         paths = _image_paths(self.path)
-        content_ids = []
-        for path in paths:
-            content = _read_bytes(self.path, path)
-            with _opened(self.path / path, content):
-                content_ids.append(digest_bytes(content))
-        return Listing(paths, content_ids)
+        return Listing(paths, [self._content_id(path) for path in paths])
+
+    def _content_id(self, path: str) -> str:
+        """Digest of an image's bytes, which are whole."""
+        content = _read_bytes(self.path, path)
+        with _opened(self.path / path, content) as image:
+            if not content.endswith(END.get(image.format or "", ())):
+                image.load()
+        return digest_bytes(content)
 
     def scan(self) -> Stimuli:
         paths, content_ids = self._listing
