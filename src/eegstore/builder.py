@@ -23,7 +23,7 @@ from eegstore.commit import (
     shard_records,
     withdraw,
 )
-from eegstore.disk import WriterLock, writer_lock
+from eegstore.disk import WriterLock, sync_folders, writer_lock
 from eegstore.driver import run_tasks
 from eegstore.errors import (
     EegStoreError,
@@ -226,6 +226,9 @@ def build(
 def _opened(store: Path, lock: WriterLock) -> Iterator[None]:
     """Hold the build's folder too, whoever deletes the lock file; leave none where none began."""
     began = is_building(store)
+    if began:  # the earlier build may have ended between making a name and syncing it
+        for folder in (store, build_folder(store)):
+            sync_folders(folder)
     open_build_folder(store)
     lock.take(build_folder(store) / MARKER)
     try:
@@ -242,7 +245,7 @@ def _failed_write(store: Path, error: OSError) -> EegStoreError:
     )
     if is_building(store):
         return IncompleteError(f"{reason}; mend that and run the same command again to resume")
-    return InputError(f"{reason}; choose another OUT")
+    return InputError(f"{reason}; mend that or choose another OUT")
 
 
 def _silence(stage: str, done: int, total: int) -> None:
@@ -251,15 +254,29 @@ def _silence(stage: str, done: int, total: int) -> None:
 
 def _log(store: Path) -> None:
     """Keep a failure's traceback beside the store, where a build has begun."""
-    if is_building(store):
-        with (build_folder(store) / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(traceback.format_exc())
+    # What cannot be logged is told all the same: the disk may be full.
+    with contextlib.suppress(OSError):
+        if is_building(store):
+            with (build_folder(store) / "log.txt").open("a", encoding="utf-8") as log:
+                log.write(traceback.format_exc())
+
+
+def _close(store: Path) -> None:
+    """Delete the build's folder; the store is whole, whatever becomes of that."""
+    try:
+        close_build_folder(store)
+    except OSError as error:
+        where = build_folder(store)
+        raise IncompleteError(
+            f"{store}: is committed and whole, but {where} cannot be deleted "
+            f"({error.strerror or error}); mend that and run the same command again"
+        ) from error
 
 
 def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool, lock: WriterLock) -> Report:
     store = plan.store
     if plan.up_to_date and plan.committed is not None:
-        close_build_folder(store)
+        _close(store)
         return _report(plan, plan.committed.digest, [], None)
     if not overwrite:
         refuse_loss(plan)
@@ -269,7 +286,7 @@ def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool, lock: WriterLo
     if plan.tasks:
         _extract(plan, stages, run)
     report = _finish(plan, stages, run, lock)
-    close_build_folder(store)
+    _close(store)
     return report
 
 

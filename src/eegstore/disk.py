@@ -56,6 +56,13 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_folders(folder: Path) -> None:
+    """Make the name of a folder and every name below it durable, whoever made them."""
+    fsync_folder(folder.parent)
+    for path, _, _ in os.walk(folder):
+        fsync_folder(Path(path))
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents durably: each new name is synced in its parent."""
     missing = []

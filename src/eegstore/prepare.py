@@ -158,15 +158,15 @@ def open_build_folder(store: Path) -> None:
 def close_build_folder(store: Path) -> None:
     """Delete the folder; the mark goes last, so that what is left is known as ours."""
     folder = build_folder(store)
-    if not is_building(store):
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != MARKER:
-            path.unlink()
-    (folder / MARKER).unlink()
-    folder.rmdir()
+    if is_building(store):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != MARKER:
+                path.unlink()
+        (folder / MARKER).unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def make_plan(recipe: Recipe, folder: Path, store: Path, deep: bool = False) -> Plan:
@@ -314,7 +314,6 @@ def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
         id=f"{os.getpid()}-{time.monotonic_ns()}",
         check_determinism=check_determinism,
     )  # fmt: skip
-    receipts_folder(plan.store).mkdir(exist_ok=True)
     temporary_folder(work).mkdir()
     rows: dict[str, NDArray[Any]] = {"n_valid": trials.n_valid}
     for (table, name), values in scanned_columns(plan.found).items():
