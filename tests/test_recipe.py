@@ -303,7 +303,15 @@ def test_set_refuses_what_it_cannot_place(tmp_path, assignment, message):
 def test_an_assignment_is_shown_on_one_line_and_not_whole(tmp_path):
     path = write(tmp_path, SOURCE)
     refused(r"^--set 'a\\nb': expected KEY=VALUE", path, "a\nb")
-    refused("^--set " + "x" * 100 + " …: expected KEY=VALUE", path, "x" * 5000)
+    refused("^--set " + "x" * 80 + " … x+: expected KEY=VALUE", path, "x" * 5000)
+
+
+def test_of_a_long_key_both_ends_are_shown(tmp_path):
+    key = "a" * 5000 + "z"
+    path = write(tmp_path, f"{key} = 1\n{SOURCE}")
+    refused(f"^{re.escape(str(path))}: a{{80}} … a{{79}}z: unknown key; known: extract, ", path)
+    path = write(tmp_path, f"[{key}]\n[{key}]\n")
+    refused(r"not valid TOML: Cannot declare \('a+ … a+z',\) twice \(at line 2, ", path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 SECTION = ConfigDict(extra="allow", strict=True, frozen=True)
 MAX_RECIPE_BYTES = 1 << 20
 MAX_LEVELS: Final = 32
-MAX_SHOWN: Final = 100
+MAX_SHOWN: Final = 160
 CHANGES_SHOWN: Final = 3
 KEY_PART: Final = r"""(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 # tomllib takes hours and gigabytes for a key of some 100,000 parts.
@@ -112,6 +112,13 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
+def _one_line(text: str) -> str:
+    """What a user wrote, without its middle if it is long, escaped if it is not printable."""
+    shown = text if text.isprintable() else repr(text)
+    half = MAX_SHOWN // 2
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:half]} … {shown[-half:]}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or all of them."""
     names = sorted(known)
@@ -166,7 +173,7 @@ def explain(
     first = (unknown or problems)[0][0]
     within = [one for one in problems if one[0][: len(first)] == first]
     place, problem = max(within, key=lambda one: len(one[0]))
-    key = ".".join(part if part.isprintable() else repr(part) for part in place)
+    key = ".".join(_one_line(part) for part in place)
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {nearest(place[-1], known.get(place[:-1], ()))}"
     if problem["type"] == "missing":
@@ -202,12 +209,6 @@ def parse_value(text: str) -> Any:
     except ValueError:
         return text
     return document["value"] if len(document) == 1 else text
-
-
-def _one_line(text: str) -> str:
-    """The start of what a user wrote, escaped where it could not be printed on one line."""
-    shown = text if text.isprintable() else repr(text)
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]} …"
 
 
 def _assign(document: dict[str, Any], assignment: str) -> None:
@@ -277,7 +278,7 @@ def load_recipe(recipe: str | Path, assignments: Sequence[str] = ()) -> tuple[Re
     try:
         document = _parse_toml(text)
     except ValueError as error:
-        raise RecipeError(f"{shown}: not valid TOML: {error}") from None
+        raise RecipeError(f"{shown}: not valid TOML: {_one_line(str(error))}") from None
     for assignment in assignments:
         _assign(document, assignment)
     return parse_recipe(document, shown), folder
