@@ -235,7 +235,10 @@ BAD_HDF5: dict[str, tuple[Maker, tuple[str, ...]]] = {
 
 BAD_MNE: dict[str, tuple[Maker, tuple[str, ...]]] = {
     "empty": (lambda folder: (folder / "lab-epo.fif").touch(), ("lab-epo.fif: MNE cannot use it",)),
-    "pipe": (lambda folder: os.mkfifo(folder / "lab-epo.fif"), ("lab-epo.fif: no such file",)),
+    "pipe": (
+        lambda folder: os.mkfifo(folder / "lab-epo.fif"),
+        ("lab-epo.fif: a pipe, a socket or a device",),
+    ),
     "folder": (lambda folder: (folder / "lab-epo.fif").mkdir(), ("lab-epo.fif: a folder",)),
 }
 

@@ -430,6 +430,7 @@ def test_options_that_contradict_each_other_are_refused(recording):
         ({"l_freq": 40.0, "h_freq": 1.0}, "l_freq 40.0 Hz is not below h_freq 1.0 Hz"),
         ({"stim_channel": "STI"}, "needs events"),
         ({"event_id": {}}, "event_id"),
+        ({"event_id": {"cat": 0, "dog": -2}}, "event_id: 'dog' has label -2, expected -1 or more"),
         ({"resample": 0}, "resample"),
     ):
         with pytest.raises(RecipeError, match=message):

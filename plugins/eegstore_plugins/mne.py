@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import InputError, Trials, digest_files, hookimpl, nearest
+from eegstore_plugins.files import what_is_there
 
 TMIN_S: Final = -0.2
 TMAX_S: Final = 0.8
@@ -122,6 +123,9 @@ class MneRecording:
             raise ValueError(f"tmin {self.tmin} s is not before tmax {self.tmax} s")
         if self.l_freq is not None and self.h_freq is not None and self.l_freq >= self.h_freq:
             raise ValueError(f"l_freq {self.l_freq} Hz is not below h_freq {self.h_freq} Hz")
+        for name, label in (self.event_id or {}).items():
+            if label < -1:
+                raise ValueError(f"event_id: {name!r} has label {label}, expected -1 or more")
         if self.stim_channel is not None and self.events != "stim":
             raise ValueError(f'stim_channel {self.stim_channel!r} needs events = "stim"')
 
@@ -328,8 +332,8 @@ def _open(mne: Any, path: Path) -> Any:
     """Epochs or a continuous recording, whichever the file holds."""
     for file in _files_of(path):
         if not file.is_file():
-            what = "a folder, expected a recording" if file.is_dir() else "no such file"
-            raise InputError(f"{file}: {what}; path lists the files of recordings")
+            what = what_is_there(file)
+            raise InputError(f"{file}: {what}, expected a recording; path lists their files")
     if ".fif" in path.suffixes and mne.what(path) == "epochs":
         return mne.read_epochs(path)
     try:

@@ -45,6 +45,8 @@ def _narrow(owner: str, name: str, values: ArrayLike, n_rows: int) -> NDArray[An
         raise ValueError(f"{owner}.{name} has dtype {array.dtype}, expected {expected}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{owner}.{name} has {array.max()}, expected at most 2**63 - 1")
+    if name == "label" and array.min(initial=0) < -1:
+        raise ValueError(f"{owner}.label has {array.min()}, expected 0 or more, or -1 for none")
     return _freeze(array.astype(STORED[array.dtype.kind], copy=False))
 
 
