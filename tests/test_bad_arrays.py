@@ -277,8 +277,10 @@ def spoiled(value: float, dtype: str = "f4") -> NDArray[Any]:
 def save_epochs(folder: Path) -> None:
     import mne
 
-    eeg, info = spoiled(np.nan, "f8"), mne.create_info(3, 100.0, "eeg")
-    mne.EpochsArray(eeg, info, verbose="error").save(folder / "lab-epo.fif", verbose="error")
+    eeg = spoiled(1e39, "f8")
+    eeg[1, 0, 0] = np.nan
+    epochs = mne.EpochsArray(eeg, mne.create_info(3, 100.0, "eeg"), verbose="error")
+    epochs.save(folder / "lab-epo.fif", fmt="double", verbose="error")
 
 
 NOT_FINITE = [
@@ -286,7 +288,7 @@ NOT_FINITE = [
     pytest.param(NPY, data(spoiled(-np.inf, "f2")), id="npy: Inf of float16"),
     pytest.param(NPY, data(spoiled(1e39, ">f8")), id="npy: beyond float32"),
     pytest.param(HDF5, hdf5(spoiled(-1e300, "f8")), id="hdf5: beyond float32"),
-    pytest.param(MNE, save_epochs, id="mne: NaN"),
+    pytest.param(MNE, save_epochs, id="mne: NaN, and beyond float32"),
 ]
 
 

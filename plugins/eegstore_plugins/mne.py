@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,9 +24,6 @@ MAX_LINE: Final = 200
 MAX_LISTED: Final = 12
 SECONDS: Final = {"json_schema_extra": {"unit": "s"}}
 HZ: Final = {"gt": 0, "json_schema_extra": {"unit": "Hz"}}
-# Files that a format keeps beside the one that is named, under the same stem.
-SIDECARS: Final = (".fdt", ".vmrk", ".eeg", ".dat", ".head", ".dap", ".rs3", ".dpa", ".cdt.dpa")
-VHDR_FILE: Final = re.compile(rb"^(?:DataFile|MarkerFile)\s*=\s*([^\r\n]+)", re.MULTILINE)
 NOT_AN_EVENT: Final = re.compile("bad|edge", re.IGNORECASE)  # as MNE reads annotations
 REASONS: Final = {
     "NO_DATA": "too close to an edge",
@@ -156,7 +151,7 @@ class MneRecording:
 
     def fingerprint(self) -> str:
         """Digest of the bytes of the files and of those that belong to them."""
-        return digest_files(one for path in self.paths for one in _files_of(path))
+        return digest_files(one for path in self.paths for one in files_of(path))
 
     @cached_property
     def _index(self) -> dict[str, NDArray[Any]]:
@@ -212,7 +207,8 @@ class MneRecording:
             if len(epochs) != np.count_nonzero(run == number) or {*order} != {*epochs.ch_names}:
                 raise InputError(f"{path}: changed since it was scanned; build again")
             rows = [epochs.ch_names.index(name) for name in order]
-            self._loaded[number] = epochs.get_data(copy=False)[:, rows].astype(np.float32)
+            with np.errstate(over="ignore"):
+                self._loaded[number] = epochs.get_data(copy=False)[:, rows].astype(np.float32)
         return self._loaded[number]
 
     def _load(self, path: Path, said: list[str], *, signal: bool = True) -> Recording:
@@ -330,31 +326,23 @@ def _quiet_mne(path: Path, said: list[str]) -> Iterator[Any]:
 
 def _open(mne: Any, path: Path) -> Any:
     """Epochs or a continuous recording, whichever the file holds."""
-    for file in _files_of(path):
+    files = files_of(path)
+    for file in files:
         if not file.is_file():
             what = what_is_there(file)
             raise InputError(f"{file}: {what}, expected a recording; path lists their files")
     if ".fif" in path.suffixes and mne.what(path) == "epochs":
         return mne.read_epochs(path)
     try:
-        return mne.io.read_raw(path)
+        raw = mne.io.read_raw(path)
     except TypeError:
         if path.suffix.lower() != ".set":
             raise
         return mne.read_epochs_eeglab(path)
-
-
-def _files_of(path: Path) -> list[Path]:
-    """A recording's file, and those that its format keeps beside it."""
-    found = {file for file in map(path.with_suffix, SIDECARS) if file.exists()}
-    stem, dot, end = glob.escape(path.name).partition(".fif")
-    if dot:
-        parts = (f"{stem}-[0-9]*", stem.replace("split-01", "split-[0-9]*"))
-        found.update(*(path.parent.glob(part + dot + end) for part in parts))
-    if path.suffix.lower() == ".vhdr" and path.is_file():
-        for name in VHDR_FILE.findall(path.read_bytes()):
-            found.add(path.parent / os.fsdecode(name.strip()).replace("$b", path.stem))
-    return [path, *sorted(found - {path})]
+    for file in filter(None, raw.filenames):
+        if Path(file).resolve() not in [one.resolve() for one in files]:
+            raise InputError(f"{path}: continues in {file}; rename that as MNE names the parts")
+    return raw
 
 
 def _refuse_difference(first_path: Path, first: Any, path: Path, epochs: Any) -> None:
