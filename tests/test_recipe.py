@@ -110,6 +110,7 @@ def test_a_recipe_is_refused_by_file_key_value_and_expectation(tmp_path, text, m
         ('{"source": {"plugin": "synthetic"}}', r"Invalid statement \(at line 1, column 1\)"),
         ("source:\n  plugin: synthetic\n", r"\(at line 1, "),
         ('name = "\x01"\n', r"Illegal character '\\x01' \(at line 1, column \d+\)"),
+        ('name = "x"\r' + SOURCE, r"Expected newline .* \(at line 1, column 11\)"),
         (SOURCE + "seed = " + "9" * 5000, r"Exceeds the limit \(4300 digits\)"),
     ],
 )
@@ -167,9 +168,11 @@ def test_a_recipe_in_another_encoding_is_refused(tmp_path):
     refused("not UTF-8 text", write(tmp_path, SOURCE.encode("utf-16")))
 
 
-def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
-    recipe, _ = load_recipe(write(tmp_path, b"\xef\xbb\xbf" + SOURCE.encode()))
+def test_a_byte_order_mark_and_other_line_ends_are_no_part_of_a_recipe(tmp_path):
+    text = f'name = """a\nb"""\n{SOURCE}'.replace("\n", "\r\n")
+    recipe, _ = load_recipe(write(tmp_path, b"\xef\xbb\xbf" + text.encode()))
     assert recipe.source.plugin == "synthetic"
+    assert recipe.name == "a\nb"
 
 
 def test_a_folder_is_no_recipe(tmp_path):

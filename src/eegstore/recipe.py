@@ -248,7 +248,7 @@ def _read_text(recipe: str | Path) -> tuple[str, Path, str]:
         if path.stat().st_size > MAX_RECIPE_BYTES:
             raise RecipeError(f"{path}: larger than 1 MiB, not a recipe")
         # Some editors begin a file with a byte order mark.
-        return path.read_text(encoding="utf-8-sig"), path.resolve().parent, str(path)
+        return path.read_bytes().decode("utf-8-sig"), path.resolve().parent, str(path)
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: not UTF-8 text, expected a recipe (TOML)") from None
     except OSError as error:
