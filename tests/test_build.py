@@ -115,7 +115,10 @@ def test_a_changed_option_replaces_its_column_alone(tmp_path: Path) -> None:
     eegstore.build(recipe(), store)
     before = modified(store)
     changed = recipe(extract=[{"plugin": "spectral"}, {"plugin": "hog", "orientations": 6}])
-    report = eegstore.build(changed, store)
+    with pytest.raises(InputError, match=r"hog, whose rows are \(1764,\), for rows of \(1176,\);"):
+        eegstore.build(changed, store)
+    assert modified(store) == before
+    report = eegstore.build(changed, store, overwrite=True)
     assert report.history is not None
     assert report.history.computed == ["stimuli/hog"]
     opened = eegstore.open_store(store)

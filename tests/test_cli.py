@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import eegstore
-from eegstore import cli
+from eegstore import terminal
 from eegstore.recipe import shipped_recipes
 
 RECIPE = """
@@ -188,7 +188,7 @@ def test_recipes_lists_the_shipped_ones_and_prints_one(tmp_path: Path) -> None:
         (["build", "tiny.toml", "--set", "source.plugin=sinthetic"], 3, "did you mean 'synthetic'"),
         (["build", "tiny.toml", "--set", "source.n_trials=many"], 3, "source"),
         (["build", "tiny.toml", "--set", "nonsense"], 3, "KEY=VALUE"),
-        (["build", "tiny.toml", "--workers", "-1"], 2, "--workers -1: expected a positive"),
+        (["build", "tiny.toml", "--workers", "-1"], 3, "--workers -1: expected a positive"),
         (["build", "tiny.toml", "--executor", "cereal"], 2, "did you mean 'serial'"),
         (["build", "tiny.toml", "tiny.toml"], 3, "not an eegstore store; nothing was touched"),
         (["info", "absent.zarr"], 3, "absent.zarr: not an eegstore store"),
@@ -237,7 +237,7 @@ def test_a_closed_pipe_is_quiet(folder: Path) -> None:
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal() -> None:
-    assert cli.printable("a\x1b[2Jb\r") == "a\\x1b[2Jb\\r"
+    assert terminal.printable("a\x1b[2Jb\r") == "a\\x1b[2Jb\\r"
 
 
 @pytest.mark.parametrize("code", ["import eegstore", "from eegstore.cli import main"])

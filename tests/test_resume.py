@@ -195,6 +195,6 @@ def test_ctrl_c_ends_an_export_that_a_c_library_writes(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - begin < 5
     assert process.returncode == 130
-    assert errors == "interrupted\n"
+    assert errors == "eegstore: interrupted; run the same command again\n"
     assert not list(tmp_path.glob("*.h5*"))
     assert not list(tmp_path.glob(".a.h5*"))

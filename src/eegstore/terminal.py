@@ -75,7 +75,7 @@ def _tell(error: Exception, debug: bool) -> int:
 
 
 def _tell_interrupted() -> int:
-    print("eegstore: interrupted; a build resumes when it is run again", file=sys.stderr)
+    print("eegstore: interrupted; run the same command again", file=sys.stderr)
     return INTERRUPTED
 
 
@@ -114,7 +114,7 @@ def _end_soon(reader: int) -> None:
     os.read(reader, 1)
     again, _, _ = select.select([reader], [], [], GRACE_S)
     if again:
-        os.write(2, b"eegstore: ended at once; a build resumes when it is run again\n")
+        os.write(2, b"eegstore: ended at once; run the same command again\n")
     os._exit(INTERRUPTED)
 
 
