@@ -11,8 +11,10 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+import scipy.io
 
 from eegstore import InputError, RecipeError, registry
+from eegstore_plugins.mne_files import files_of
 
 SFREQ = 100.0
 ANNOTATIONS = [(1.0, "face"), (3.0, "house"), (5.0, "face"), (7.0, "car 10"), (9.0, "car 9")]
@@ -286,6 +288,59 @@ def test_fingerprint_covers_the_parts_of_a_split_file(tmp_path, recording):
     assert source(recording).fingerprint() != before
 
 
+def write_eeglab(path, data, nested=True):
+    """An EEGLAB set of three channels and two events, the signal beside it or inside."""
+    signal = np.random.default_rng(0).normal(size=(3, 500)).astype(np.float32)
+    eeg = {
+        "nbchan": 3, "trials": 1, "pnts": 500, "srate": SFREQ, "xmin": 0.0, "xmax": 4.99,
+        "data": signal if data is None else data,
+        "chanlocs": np.array([("Fz",), ("Cz",), ("Pz",)], dtype=[("labels", "O")]),
+        "event": np.array(
+            [("face", 101.0), ("house", 301.0)], dtype=[("type", "O"), ("latency", "f8")]
+        ),
+    }  # fmt: skip
+    scipy.io.savemat(path, {"EEG": eeg} if nested else eeg, appendmat=False)
+    return signal
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_an_eeglab_signal_under_another_name_is_read_and_covered(tmp_path, nested):
+    signal = write_eeglab(tmp_path / "renamed.set", "signal.fdt", nested)
+    signal.T.tofile(tmp_path / "signal.fdt")
+    one = source(tmp_path / "renamed.set", tmin=0.0, tmax=0.5)
+    assert one.scan().stimulus_key.tolist() == ["face", "house"]
+    assert np.allclose(one.read(1, 2)[0] * 1e6, signal[:, 300:351], atol=1e-5)
+    before = one.fingerprint()
+    (2 * signal.T).tofile(tmp_path / "signal.fdt")
+    assert one.fingerprint() != before
+
+
+def test_an_eeglab_set_of_its_own_signal_is_its_only_file(tmp_path):
+    for nested in (True, False):
+        write_eeglab(tmp_path / "whole.set", None, nested)
+        assert files_of(tmp_path / "whole.set") == [tmp_path / "whole.set"]
+        assert source(tmp_path / "whole.set", tmin=0.0, tmax=0.5).scan().n_trials == 2
+
+
+def test_a_stale_name_of_the_signal_falls_back_on_the_sets_own(tmp_path):
+    signal = write_eeglab(tmp_path / "rec.set", "../gone.fdt")
+    signal.T.tofile(tmp_path / "rec.fdt")
+    assert source(tmp_path / "rec.set", tmin=0.0, tmax=0.5).scan().n_trials == 2
+    assert files_of(tmp_path / "rec.set") == [tmp_path / "rec.set", tmp_path / "rec.fdt"]
+
+
+def test_a_part_of_a_fif_file_under_a_name_of_its_own_is_refused(tmp_path):
+    raw = annotate(make_raw(seconds=340, ch_names=[f"C{i}" for i in range(16)]), ANNOTATIONS)
+    raw.save(tmp_path / "one_raw.fif", split_size="2MB", buffer_size_sec=1, verbose="ERROR")
+    parts = sorted(path.name for path in tmp_path.iterdir())
+    assert parts == ["one_raw-1.fif", "one_raw.fif"]
+    assert source(tmp_path / "one_raw.fif").scan().n_trials == 5
+    content = (tmp_path / "one_raw.fif").read_bytes()
+    (tmp_path / "one_raw.fif").write_bytes(content.replace(b"one_raw-1.fif", b"two_raw-1.fif"))
+    (tmp_path / "one_raw-1.fif").rename(tmp_path / "two_raw-1.fif")
+    refused(r"one_raw\.fif: continues in .*two_raw-1\.fif; rename", tmp_path / "one_raw.fif")
+
+
 def test_nothing_reaches_the_terminal_and_warnings_become_hints(tmp_path, capfd):
     raw = annotate(make_raw(), ANNOTATIONS)
     path = tmp_path / "oddly_named.fif"
@@ -376,6 +431,18 @@ def test_a_header_whose_signal_is_missing_is_refused(tmp_path):
     header = tmp_path / "rec.vhdr"
     header.write_text("[Common Infos]\nDataFile=$b.eeg\nMarkerFile=rec.vmrk\n")
     refused(r"rec\.eeg: no such file", header)
+
+
+@pytest.mark.parametrize("place", ["..", "{}"])
+def test_a_recording_that_names_a_file_elsewhere_is_refused(tmp_path, place):
+    folder, name = tmp_path / "recording", f"{place.format(tmp_path)}/signal.fdt"
+    folder.mkdir()
+    write_eeglab(folder / "rec.set", name).T.tofile(tmp_path / "signal.fdt")
+    (folder / "rec.vhdr").write_text(f"[Common Infos]\nDataFile={name}\n")
+    for file in ("rec.set", "rec.vhdr"):
+        refused(rf"{file}: names a file outside of its folder, '.*signal\.fdt'", folder / file)
+        with pytest.raises(InputError, match="outside of its folder"):
+            source(folder / file).fingerprint()
 
 
 def test_events_that_are_not_there_are_refused_with_what_is(tmp_path, recording):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from eegstore import InputError, Trials, digest_files, hookimpl, nearest
 from eegstore_plugins.files import what_is_there
+from eegstore_plugins.mne_files import files_of
 
 TMIN_S: Final = -0.2
 TMAX_S: Final = 0.8
