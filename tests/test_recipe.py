@@ -92,6 +92,12 @@ def test_a_recipes_document_is_a_recipe_again(tmp_path):
             SOURCE + EXTRACT + 'as = "Edges"\n',
             "extract.1.as: got 'Edges', expected a string that matches ^[a-z][a-z0-9_]*$",
         ),
+        (SOURCE + "sfreq = inf\n", "source.sfreq: got inf, expected what JSON has too"),
+        (SOURCE + "day = 2020-01-01\n", "source.day: got datetime.date(2020, 1, 1), expected"),
+        (
+            SOURCE + "[[extract]]\nplugin = 'hog'\na = [1, {b = -nan}]\n",
+            "extract.0.a.1.b: got nan, expected what JSON has too (a store keeps its recipe as",
+        ),
         ('name = "x"\n', "source: missing, and it has no default"),
         ("", "source: missing, and it has no default"),
         ("[source]\n", "source.plugin: missing, and it has no default"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, time
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -293,15 +295,32 @@ def parse_recipe(document: Mapping[str, Any], shown: str) -> Recipe:
         ("store",): list(StoreSection.model_fields),
     }
     try:
-        return Recipe.model_validate(_tuples(document))
+        recipe = Recipe.model_validate(_tuples(document))
     except ValidationError as error:
         raise RecipeError(f"{shown}: {explain(error, document, known)}") from None
+    for place, value in _values(document):
+        if isinstance(value, date | time) or (isinstance(value, float) and not isfinite(value)):
+            key = ".".join(map(_one_line, place))
+            raise RecipeError(
+                f"{shown}: {key}: got {value!r}, expected what JSON has too (a store keeps its "
+                "recipe as JSON): a finite number, a string, true or false"
+            )
+    return recipe
 
 
 def _tuples(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with the list of ``extract`` as the tuple that strict validation wants."""
     extract = document.get("extract")
     return dict(document) | ({"extract": tuple(extract)} if isinstance(extract, list) else {})
+
+
+def _values(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value that is neither a table nor a list, and the keys to it."""
+    if not isinstance(value, Mapping | list | tuple):
+        yield place, value
+        return
+    for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield from _values(part, (*place, str(key)))
 
 
 def _deeper(value: Any, levels: int) -> bool:
