@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from eegstore.commit import (
     shard_records,
     withdraw,
 )
-from eegstore.disk import WriterLock, sync_folders, writer_lock
+from eegstore.disk import sync_folders, writer_lock
 from eegstore.driver import run_tasks
 from eegstore.errors import (
     EegStoreError,
@@ -104,7 +104,7 @@ def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
     return WrittenColumn(column.spec, ShardedArray(store / column.path, column.layout))
 
 
-def _finish(plan: Plan, stages: Stages, run: Run, lock: WriterLock) -> Report:
+def _finish(plan: Plan, stages: Stages, run: Run, check: Callable[[], None]) -> Report:
     """Pair, split and commit; every shard is in place by now."""
     found, receipts = plan.found, standing_receipts(plan.store, plan.computed)
     run.listener("pair, split and commit", 0, 0)
@@ -113,14 +113,14 @@ def _finish(plan: Plan, stages: Stages, run: Run, lock: WriterLock) -> Report:
     pairs = stages.run("pair", pair, found, written, valid)
     names = stages.run("split", split, found, pairs.stimulus, valid)
     narrow = list(narrow_columns(found, plan.columns, pairs, names, valid))
-    lock.check()
+    check()
     commit = stages.run("commit", _gather, plan, narrow, receipts)
     stages.run("commit", commit.put_arrays)
     entry = run.history(plan, stages, valid, pairs.stimulus)
     before = plan.committed.attributes.history if plan.committed else []
     name = plan.recipe.name or plan.store.stem
     recipe = plan.recipe.document()
-    lock.check()
+    check()
     attributes = commit.put_root(name, found.trials.notice, recipe, [*before, entry])
     return _report(plan, attributes.digest, receipts, entry)
 
@@ -202,12 +202,12 @@ def build(
     store = default_store(loaded, recipe) if out is None else Path(out)
     try:
         check_output(store)
-        with writer_lock(beside(store, ".lock")) as lock, _opened(store, lock):
+        with writer_lock(beside(store, ".lock")), _opened(store) as check:
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store, deep)
             run = Run.start(plan, executor, n_workers, check_determinism, tell, begin)
-            return _build(plan, stages, run, overwrite, lock)
+            return _build(plan, stages, run, overwrite, check)
     except KeyboardInterrupt:
         raise InterruptedBuildError(
             f"{store}: interrupted; run the same command again to resume"
@@ -223,19 +223,29 @@ def build(
 
 
 @contextlib.contextmanager
-def _opened(store: Path, lock: WriterLock) -> Iterator[None]:
-    """Hold the build's folder too, whoever deletes the lock file; leave none where none began."""
-    began = is_building(store)
+def _opened(store: Path) -> Iterator[Callable[[], None]]:
+    """Hold the build's folder too, whoever deletes the lock file; delete it where nothing is left.
+
+    What is yielded raises once somebody has deleted the folder.
+    """
+    began, held = is_building(store), False
     if began:  # the earlier build may have ended between making a name and syncing it
         for folder in (store, build_folder(store)):
             sync_folders(folder)
     open_build_folder(store)
-    lock.take(build_folder(store) / MARKER)
     try:
-        yield
-    finally:
-        if not began and is_building(store) and len(list(build_folder(store).iterdir())) == 1:
+        with writer_lock(build_folder(store) / MARKER) as check:
+            held = True
+            try:
+                yield check
+            except Exception:
+                check()
+                raise
+    except BaseException:
+        if held and not began and len(list(build_folder(store).glob("*"))) == 1:
             close_build_folder(store)
+        raise
+    _close(store)
 
 
 def _failed_write(store: Path, error: OSError) -> EegStoreError:
@@ -273,21 +283,20 @@ def _close(store: Path) -> None:
         ) from error
 
 
-def _build(plan: Plan, stages: Stages, run: Run, overwrite: bool, lock: WriterLock) -> Report:
-    store = plan.store
+def _build(
+    plan: Plan, stages: Stages, run: Run, overwrite: bool, check: Callable[[], None]
+) -> Report:
     if plan.up_to_date and plan.committed is not None:
-        _close(store)
         return _report(plan, plan.committed.digest, [], None)
     if not overwrite:
         refuse_loss(plan)
     check_space(plan)
     _pair_early(plan)
+    check()
     plan = recover(plan)
     if plan.tasks:
         _extract(plan, stages, run)
-    report = _finish(plan, stages, run, lock)
-    _close(store)
-    return report
+    return _finish(plan, stages, run, check)
 
 
 def _report(

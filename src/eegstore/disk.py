@@ -11,9 +11,9 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from eegstore.errors import IncompleteError, LockedError
 
@@ -92,71 +92,38 @@ def put(content: bytes, final: Path, temporary_folder: Path) -> None:
     move_into_place(temporary, final)
 
 
-class WriterLock:
-    """The files whose locks the one writer of a store holds; see ``writer_lock``."""
-
-    def __init__(self) -> None:
-        self._files: dict[Path, IO[str]] = {}
-
-    def take(self, path: Path) -> None:
-        """Lock one more file, which is created where it is absent; nothing where it is held.
-
-        Raises
-        ------
-        LockedError
-            Where another process holds it; names its host, pid and start.
-        """
-        if path not in self._files:
-            make_folder(path.parent)
-            self._files[path] = _locked(path)
-
-    def check(self) -> None:
-        """Refuse to go on once every file was deleted: of their successors another may be holder.
-
-        Raises
-        ------
-        IncompleteError
-            Where no path names the file any more that was locked.
-        """
-        if not any(_names(path, file) for path, file in self._files.items()):
-            deleted = " and ".join(map(str, self._files))
-            raise IncompleteError(
-                f"{deleted}: deleted while this build held the lock, so another may have begun; "
-                "run the same command again to resume"
-            )
-
-    def release(self) -> None:
-        """Let another writer in; the files stay."""
-        for file in self._files.values():
-            with contextlib.suppress(OSError):  # closed all the same, and nothing in it is needed
-                file.close()
-
-
 @contextlib.contextmanager
-def writer_lock(path: Path) -> Iterator[WriterLock]:
+def writer_lock(path: Path) -> Iterator[Callable[[], None]]:
     """Hold the advisory lock of a store's one writer; a dead holder's lock is free.
 
-    The file is never unlinked: of a lock file that is deleted there can be two holders. Against
-    those who delete it all the same, a writer takes a second file, and checks before it commits.
+    The file is never unlinked while it is held: of a lock file that is deleted there can be two
+    holders. What is yielded raises where somebody deleted it; call it before each commit.
 
     Raises
     ------
     LockedError
         Where another process holds it; names its host, pid and start.
+    IncompleteError
+        By what is yielded, where the path no longer names the file that was locked.
     """
-    lock = WriterLock()
-    try:
-        lock.take(path)
-        yield lock
-    finally:
-        lock.release()
+    make_folder(path.parent)
+    with _locked(path) as file:
+
+        def check() -> None:
+            if not _names(path, file):
+                raise IncompleteError(
+                    f"{path}: deleted while this build held it, so another may have begun; "
+                    "run the same command again to resume"
+                )
+
+        yield check
 
 
-def _locked(path: Path) -> IO[str]:
+def _locked(path: Path) -> FileIO:
     """A file that this process alone has locked, with its name in it."""
     while True:
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(path.open("a+"))
+            file = stack.enter_context(path.open("ab+", buffering=0))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -167,13 +134,12 @@ def _locked(path: Path) -> IO[str]:
                 continue
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             file.truncate(0)
-            file.write(f"host {socket.gethostname()}, pid {os.getpid()}, since {now}\n")
-            file.flush()
+            file.write(f"host {socket.gethostname()}, pid {os.getpid()}, since {now}\n".encode())
             stack.pop_all()
             return file
 
 
-def _names(path: Path, file: IO[str]) -> bool:
+def _names(path: Path, file: FileIO) -> bool:
     """Whether a path still names an open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
@@ -181,7 +147,7 @@ def _names(path: Path, file: IO[str]) -> bool:
         return False
 
 
-def _holder(file: IO[str]) -> str:
+def _holder(file: FileIO) -> str:
     """What the holder of a locked file says of itself; one that has just begun is waited for."""
     for _ in range(HOLDER_TRIES):
         said = os.pread(file.fileno(), 1024, 0).decode(errors="replace").partition("\n")[0]

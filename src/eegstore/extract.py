@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
+from eegstore.inputs import check_unchanged
 from eegstore.plan import PlannedColumn, Task, WorkPlan
 from eegstore.quality import doubts
 from eegstore.receipts import read_receipt, receipt_path, write_receipt
@@ -94,6 +95,8 @@ def run_task(plan_file: str, number: int) -> dict[str, Any]:
         run = _run_trials if task.table == "trials" else _run_stimuli
         facts = run(me, task, columns, writers, clock)
         written = {name: clock.call("write", writer.finish) for name, writer in writers.items()}
+    # What a receipt vouches for goes by the key of the input as it was scanned.
+    check_unchanged(me.plan.inputs[task.table])
     clock.call("write", _publish, me.plan, task, columns, written, facts)
     n_bytes = sum(size for size, _ in written.values())
     return {"task": task.name, "stages": list(_stages(task, columns, n_bytes, clock))}

@@ -14,6 +14,7 @@ from eegstore.attributes import FORMAT, ROW_DIMENSION
 from eegstore.calls import guarded
 from eegstore.disk import digest_json
 from eegstore.errors import PluginError, RecipeError
+from eegstore.inputs import InputFile
 from eegstore.recipe import nearest
 from eegstore.scan import (
     STIMULI_COLUMNS,
@@ -107,6 +108,7 @@ class WorkPlan:
     ch_names: tuple[str, ...]
     sfreq: float
     times: tuple[float, ...]
+    inputs: dict[Table, tuple[InputFile, ...]]
     id: str
     check_determinism: bool = False
 

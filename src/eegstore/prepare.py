@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eegstore.attributes import DOCUMENT, ColumnEntry
 from eegstore.disk import fsync_folder, make_folder, put
 from eegstore.errors import InputError
+from eegstore.inputs import option_paths
 from eegstore.plan import (
     PlannedColumn,
     Task,
@@ -30,7 +31,7 @@ from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standi
 from eegstore.recipe import Recipe, recipe_changes
 from eegstore.registry import path_options
 from eegstore.salvage import committed_store, salvaged_receipts
-from eegstore.scan import Scan, option_paths, scan, scanned_columns
+from eegstore.scan import Scan, scan, scanned_columns
 from eegstore.store import Store, build_folder, has_tables, records_path
 from eegstore.verification import ALL, Damage, check_entry
 from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder
@@ -311,7 +312,7 @@ def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
     work = WorkPlan(
         plan.store.absolute(), plan.folder, plan.recipe.document(), plan.columns, plan.tasks,
         tuple(trials.ch_names), trials.sfreq, tuple(trials.times.tolist()),
-        id=f"{os.getpid()}-{time.monotonic_ns()}",
+        inputs=dict(plan.found.files), id=f"{os.getpid()}-{time.monotonic_ns()}",
         check_determinism=check_determinism,
     )  # fmt: skip
     temporary_folder(work).mkdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from eegstore import registry
 from eegstore.calls import guarded
 from eegstore.disk import digest_bytes, digest_file, digest_json
 from eegstore.errors import RecipeError
+from eegstore.inputs import InputFile, input_files, option_paths
 from eegstore.protocols import Fingerprinted
 from eegstore.recipe import Recipe, Section, SourceSection
 from eegstore.tables import ColumnSpec, Stimuli, Table, Trials
@@ -30,6 +31,7 @@ class Scan:
     source: Any
     trials: Trials
     source_key: str
+    files: Mapping[Table, tuple[InputFile, ...]]
     provider: Any = None
     stimuli: Stimuli | None = None
     provider_key: str = ""
@@ -75,13 +77,6 @@ def plugin_key(
                         options, content])  # fmt: skip
 
 
-def option_paths(plugin: Any, option: str) -> list[Path]:
-    """The paths that an option holds."""
-    value = getattr(plugin, option)
-    values = value if isinstance(value, tuple | list) else [value]
-    return [Path(one) for one in values if one is not None]
-
-
 def digest_path(path: Path) -> str:
     """Digest of a file, or of all files of a folder with their names."""
     if path.is_file():
@@ -117,12 +112,13 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     section = recipe.source
     options = source_options(section)
     source = registry.create("source", section.plugin, options, folder, "[source]")
+    files: dict[Table, tuple[InputFile, ...]] = {"trials": input_files(source), "stimuli": ()}
     trials = guarded("source", source, source.scan, limit_s=section.timeout_s)
     facts = [list(trials.ch_names), list(trials.ch_types), trials.sfreq, trials.units]
     rows = digest_rows(trials, ("label", "stimulus_key", "split", "times"))
     # Which events allow_skips left out shows in the rows; the option itself changes nothing.
     key = digest_json([plugin_key("source", source, section, without=["allow_skips"]), facts, rows])
-    found = Scan(recipe, folder, source, trials, key)
+    found = Scan(recipe, folder, source, trials, key, files)
     if recipe.stimuli is None:
         if recipe.pairing is not None:
             raise RecipeError("[pairing]: there is nothing to pair with; add [stimuli]")
@@ -130,6 +126,7 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     provider = registry.create(
         "stimuli", recipe.stimuli.plugin, recipe.stimuli.options, folder, "[stimuli]"
     )
+    files["stimuli"] = input_files(provider)
     stimuli = guarded("stimuli", provider, provider.scan, limit_s=recipe.stimuli.timeout_s)
     # The caption has a column of its own: another template leaves the images as they are.
     key = digest_json(
