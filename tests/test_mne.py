@@ -332,8 +332,6 @@ def test_a_stale_name_of_the_signal_falls_back_on_the_sets_own(tmp_path):
 def test_a_part_of_a_fif_file_under_a_name_of_its_own_is_refused(tmp_path):
     raw = annotate(make_raw(seconds=340, ch_names=[f"C{i}" for i in range(16)]), ANNOTATIONS)
     raw.save(tmp_path / "one_raw.fif", split_size="2MB", buffer_size_sec=1, verbose="ERROR")
-    parts = sorted(path.name for path in tmp_path.iterdir())
-    assert parts == ["one_raw-1.fif", "one_raw.fif"]
     assert source(tmp_path / "one_raw.fif").scan().n_trials == 5
     content = (tmp_path / "one_raw.fif").read_bytes()
     (tmp_path / "one_raw.fif").write_bytes(content.replace(b"one_raw-1.fif", b"two_raw-1.fif"))
