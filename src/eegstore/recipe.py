@@ -25,6 +25,7 @@ CHANGES_SHOWN: Final = 3
 KEY_PART: Final = r"""(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 # tomllib takes hours and gigabytes for a key of some 100,000 parts.
 TOO_MANY_PARTS: Final = re.compile(rf"(?<![\w\\-])(?:{KEY_PART}){{{MAX_LEVELS}}}")
+SURROGATES: Final = re.compile("[\ud800-\udfff]")
 TOML_WORDS: Final = {
     "model_type": "a table of keys",
     "dict_type": "a table of keys",
@@ -299,11 +300,11 @@ def parse_recipe(document: Mapping[str, Any], shown: str) -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"{shown}: {explain(error, document, known)}") from None
     for place, value in _values(document):
-        if isinstance(value, date | time) or (isinstance(value, float) and not isfinite(value)):
+        if not _has_json(value):
             key = ".".join(map(_one_line, place))
             raise RecipeError(
-                f"{shown}: {key}: got {value!r}, expected what JSON has too (a store keeps its "
-                "recipe as JSON): a finite number, a string, true or false"
+                f"{shown}: {key}: got {value!r:.60}, expected what JSON has too (a store keeps its "
+                "recipe as JSON): a finite number, UTF-8 text, true or false"
             )
     return recipe
 
@@ -321,6 +322,15 @@ def _values(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         return
     for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
         yield from _values(part, (*place, str(key)))
+
+
+def _has_json(value: Any) -> bool:
+    """Whether JSON can say what a recipe does; the arguments of a command need not be UTF-8."""
+    if isinstance(value, float):
+        return isfinite(value)
+    if isinstance(value, str):
+        return SURROGATES.search(value) is None
+    return not isinstance(value, date | time)
 
 
 def _deeper(value: Any, levels: int) -> bool:
