@@ -170,6 +170,8 @@ def test_a_store_whose_columns_are_being_replaced_says_so(
     kill_at(0)
     with pytest.raises(IncompleteError, match=r"replacing eeg.*run it again to resume"):
         eegstore.open_store(store)
+    with pytest.raises(IncompleteError, match=r"replacing eeg"):
+        eegstore.verify(store)
 
 
 def test_a_folder_of_the_build_folders_name_is_left_alone(tmp_path: Path) -> None:

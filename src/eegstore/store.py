@@ -201,6 +201,21 @@ class Store:
         except FileNotFoundError:
             return True
 
+    def check_complete(self) -> None:
+        """Refuse a store while columns that every store has are being replaced.
+
+        Raises
+        ------
+        IncompleteError
+            Names the columns.
+        """
+        missing = [name for name in TRIALS_COLUMNS if name not in self.trials]
+        if missing:
+            raise IncompleteError(
+                f"{self.path}: a build is replacing {', '.join(missing)}, or was interrupted in "
+                "it; run it again to resume"
+            )
+
     def document_files(self) -> list[str]:
         """The files of all documents but the root's."""
         return [f"{path}/{DOCUMENT}" for path in self._documents]
@@ -372,12 +387,7 @@ def open_store(path: str | Path) -> Store:
         if opened.is_current():
             file, problem = problems[0]
             raise DamageError(f"{store}: {file} {problem}; {REMEDY}")
-    missing = [name for name in TRIALS_COLUMNS if name not in opened.trials]
-    if missing:
-        raise IncompleteError(
-            f"{store}: a build is replacing {', '.join(missing)}, or was interrupted in it; "
-            "run it again to resume"
-        )
+    opened.check_complete()
     return opened
 
 

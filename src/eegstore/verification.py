@@ -58,13 +58,14 @@ def verify(
     InputError
         Where there is no store.
     IncompleteError
-        Where a build was interrupted before its first commit.
+        Where a build was interrupted before its first commit, or while it replaced columns.
     """
     while True:
         try:
             store = read_store(Path(path))
         except DamageError as error:
             return [Damage(DOCUMENT, str(error))]
+        store.check_complete()
         found = _damage(store, ALL if deep else NONE, listener)
         # What a build has replaced in the meantime is no damage.
         if store.is_current():
