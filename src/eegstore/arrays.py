@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eegstore.disk import digest_bytes
 from eegstore.errors import DamageError
+from eegstore.root import REMEDY
 from eegstore.shards import CRC_BYTES, Layout
 
 CODEC_OF: Final = {
@@ -20,9 +21,6 @@ CODEC_OF: Final = {
     "zstd": "small",
     "numcodecs.pcodec": "archive",
 }
-
-
-REMEDY: Final = "'eegstore build' mends it"
 
 
 def read_file(store: Path, path: str) -> bytes:

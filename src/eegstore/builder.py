@@ -51,10 +51,10 @@ from eegstore.quality import hints
 from eegstore.receipts import Receipt, standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.recover import recover
+from eegstore.root import beside, build_folder
 from eegstore.scan import pairing_plugin
 from eegstore.shards import ShardedArray
 from eegstore.split import split
-from eegstore.store import beside, build_folder
 from eegstore.worker import worker
 
 

@@ -27,8 +27,9 @@ from eegstore.attributes import (
 from eegstore.disk import digest_bytes, put
 from eegstore.documents import Documents
 from eegstore.plan import PlannedColumn, row_dims
+from eegstore.root import build_folder, records_path
 from eegstore.scan import Scan, pairing_plugin, producer, split_plugin
-from eegstore.store import Store, build_folder, records_path
+from eegstore.store import Store
 from eegstore.tables import TABLES, Pairs, Table
 
 

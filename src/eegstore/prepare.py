@@ -30,9 +30,10 @@ from eegstore.protocols import Stateful
 from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, recipe_changes
 from eegstore.registry import path_options
+from eegstore.root import build_folder, has_tables, records_path
 from eegstore.salvage import committed_store, salvaged_receipts
 from eegstore.scan import Scan, scan, scanned_columns
-from eegstore.store import Store, build_folder, has_tables, records_path
+from eegstore.store import Store
 from eegstore.verification import ALL, Damage, check_entry
 from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder
 

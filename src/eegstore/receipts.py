@@ -14,7 +14,7 @@ from typing import Any
 
 from eegstore.disk import digest_json, put
 from eegstore.plan import PlannedColumn
-from eegstore.store import build_folder
+from eegstore.root import build_folder
 
 Receipt = dict[str, Any]
 

@@ -21,7 +21,7 @@ from eegstore.receipts import (
     standing_receipts,
     write_receipt,
 )
-from eegstore.store import build_folder, records_path
+from eegstore.root import build_folder, records_path
 from eegstore.tables import TABLES
 
 

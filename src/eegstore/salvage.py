@@ -22,7 +22,8 @@ from eegstore.disk import digest_bytes, digest_file
 from eegstore.errors import DamageError, IncompleteError
 from eegstore.plan import PlannedColumn, Task
 from eegstore.receipts import Receipt, merged
-from eegstore.store import Store, read_store, records_path
+from eegstore.root import records_path
+from eegstore.store import Store, read_store
 from eegstore.tables import TABLES, Table
 from eegstore.verification import ALL, DataFile, check_files, data_files
 

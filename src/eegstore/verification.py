@@ -13,7 +13,8 @@ from eegstore.attributes import DOCUMENT, ColumnEntry, read_shard_record
 from eegstore.disk import digest_file
 from eegstore.errors import DamageError
 from eegstore.machine import n_cpus
-from eegstore.store import Store, build_folder, read_store, records_path
+from eegstore.root import build_folder, records_path
+from eegstore.store import Store, read_store
 
 ALL = -math.inf  # read every file, whenever it was written
 NONE = math.inf

@@ -16,9 +16,9 @@ from eegstore.calls import guarded, repeated
 from eegstore.plan import WORK_PLAN, WorkPlan
 from eegstore.protocols import Stateful
 from eegstore.recipe import Section, parse_recipe
+from eegstore.root import build_folder
 from eegstore.scan import source_options
 from eegstore.shards import ShardedArray
-from eegstore.store import build_folder
 from eegstore.tables import Table
 
 ROWS_FILE = "rows.npz"

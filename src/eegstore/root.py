@@ -1,0 +1,95 @@
+"""The root document of a store: where it and what is beside it lie, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from eegstore.attributes import DOCUMENT, FORMAT, document_bytes, is_sealed
+from eegstore.errors import DamageError, EegStoreError, IncompleteError, InputError
+from eegstore.tables import Table
+
+REMEDY: Final = "'eegstore build' mends it"
+
+
+def beside(store: Path, suffix: str) -> Path:
+    """A path next to a store, named after it."""
+    whole = Path(os.path.realpath(store))  # however the store is spelled, there is one lock
+    if not whole.name:
+        raise InputError(f"{store}: is the root folder, which cannot be a store")
+    return whole.with_name(whole.name + suffix)
+
+
+def build_folder(store: Path) -> Path:
+    """Where a build keeps all that is not the product."""
+    return beside(store, ".build")
+
+
+def records_path(table: Table, column: str) -> str:
+    """Path of the array that holds a wide column's shard digests and sizes."""
+    return f"digests/{table}_{column}"
+
+
+def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
+    """The root's attributes, where this is a store that this version reads."""
+    try:
+        attributes = json.loads(root)["attributes"]["eegstore"]
+        written = attributes["format"]
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"{path}: {DOCUMENT} is not whole ({error}); {REMEDY}") from None
+    except (KeyError, TypeError):
+        raise InputError(f"{path}: not an eegstore store (its zarr.json is not ours)") from None
+    if not isinstance(written, int) or written > FORMAT:
+        raise InputError(
+            f"{path}: store format {written!r} is newer than this eegstore reads ({FORMAT}); "
+            "upgrade eegstore"
+        )
+    return dict(attributes)
+
+
+def _missing_root(path: Path) -> EegStoreError:
+    """Why there is no root document: a build's first commit, damage, or something else."""
+    if build_folder(path).is_dir():
+        return IncompleteError(f"{path}: its build has not finished; run it again to resume")
+    if has_tables(path):
+        return DamageError(f"{path}: {DOCUMENT} is missing; {REMEDY}")
+    why = f"there is no {DOCUMENT} in it" if path.exists() else "there is no such folder"
+    return InputError(f"{path}: not an eegstore store ({why})")
+
+
+def has_tables(path: Path) -> bool:
+    """Whether a folder has what only the commit of a store puts there, its root aside."""
+    return all((path / group / DOCUMENT).is_file() for group in ("trials", "stimuli", "digests"))
+
+
+def read_root(path: Path) -> bytes:
+    """The bytes of a store's root document, its seal checked.
+
+    Raises
+    ------
+    InputError
+        Where there is no store.
+    IncompleteError
+        Where a build was interrupted before its first commit.
+    DamageError
+        Where the document was changed or lost since it was committed.
+    """
+    if not (path / DOCUMENT).is_file():
+        raise _missing_root(path)
+    root = (path / DOCUMENT).read_bytes()
+    attributes = _parse_root(path, root)
+    consolidated = json.loads(root).get("consolidated_metadata") or {}
+    documents = committed_documents(consolidated.get("metadata", {}))
+    if not is_sealed(root, str(attributes.get("seal")), documents):
+        raise DamageError(
+            f"{path}: {DOCUMENT} was changed since the commit (its seal is broken); {REMEDY}"
+        )
+    return root
+
+
+def committed_documents(documents: Mapping[str, Any]) -> dict[str, bytes]:
+    """File to bytes of every document but the root's, as the root holds them."""
+    return {f"{path}/{DOCUMENT}": document_bytes(one) for path, one in documents.items()}
