@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from eegstore import Column, InputError, Trials, __version__, digest_files, hookimpl
 from eegstore_plugins.hdf5_file import (
     BLOCK_BYTES,
+    Output,
     blocks,
     check_written,
     find_dataset,
@@ -42,8 +44,9 @@ class Hdf5Source:
     The signal is (trial, channel, time), of floats or integers of any size. What the options do
     not give comes from the signal's dimension scales and its attributes ``sfreq``, ``units`` and
     ``ch_types``. From a file of the exporter every column that its source gave comes back too.
-    Data outside the file (external links, external storage, virtual datasets) are refused.
-    The format is the HDF5 File Format Specification, https://docs.hdfgroup.org.
+    Data outside the file (external links, external storage, virtual datasets) are refused, and
+    so are datasets with parts that were never written, which HDF5 would read as zeros. The format
+    is the HDF5 File Format Specification, https://docs.hdfgroup.org.
     """
 
     name: ClassVar[str] = "hdf5"
@@ -257,7 +260,7 @@ class Hdf5Exporter:
         """Write the new file ``out``."""
         import h5py
 
-        with h5py.File(out, "w", libver=LIBVER) as file:
+        with Output(out) as output, h5py.File(output, "w", libver=LIBVER) as file:
             file.attrs[VERSION] = __version__
             file.attrs["digest"] = store.digest
             file.attrs["name"] = store.name
@@ -266,10 +269,13 @@ class Hdf5Exporter:
             for table, columns in (("trials", store.trials), ("stimuli", store.stimuli)):
                 group = file.create_group(table, track_order=True)
                 for name, column in columns.items():
-                    self._write(group, name, column, ROW_DIMENSION[table])
+                    for _ in self._write(group, name, column, ROW_DIMENSION[table]):
+                        output.check()
+            file.close()
+            output.check()
 
-    def _write(self, group: Any, name: str, column: Column, row_dim: str) -> None:
-        """A column as a dataset, copied by row ranges."""
+    def _write(self, group: Any, name: str, column: Column, row_dim: str) -> Iterator[int]:
+        """Copy a column into a dataset by row ranges; yields how many rows are there."""
         import h5py
 
         spec, n_rows = column.spec, len(column)
@@ -288,6 +294,7 @@ class Hdf5Exporter:
         for start in range(0, n_rows, step):
             rows = column[start : start + step]
             dataset[start : start + step] = rows.astype(object) if is_text else rows
+            yield start + len(rows)
         _describe(dataset, column, row_dim)
 
     @property

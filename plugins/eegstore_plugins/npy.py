@@ -67,8 +67,9 @@ class NpyFolder:
     """``.npy`` arrays of a folder: of each split the signal (trial, channel, time) and the labels.
 
     Values may be floats or integers of any size and byte order; they are read as float32, a range
-    at a time, never a whole file. Object arrays and pickles are refused unread. The file format is
-    numpy's NEP 1, https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
+    at a time, never a whole file; what that changes most is said once. Object arrays and pickles
+    are refused unread. The file format is numpy's NEP 1,
+    https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
     """
 
     name: ClassVar[str] = "npy"
