@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from numpy.typing import NDArray
 
 from eegstore import InputError
 from eegstore_plugins.files import what_is_there
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 BLOCK_BYTES: Final = 1 << 22
 
@@ -32,6 +36,41 @@ def opened(path: Path) -> Iterator[Any]:
     except Exception as error:  # a damaged file fails in h5py in any of many ways
         reason = " ".join(str(error).split())
         raise InputError(f"{path.name}: not readable as HDF5 trials: {reason:.150}") from error
+
+
+class Output(io.FileIO):
+    """A new file for HDF5 to write, which hides failures from it: they would crash the process.
+
+    What failed first is raised by ``check``; nothing is written after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+b")
+        self._failure: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        """Write all of the data, or nothing more."""
+        view = memoryview(data).cast("B")
+        try:
+            while len(view) and self._failure is None:
+                view = view[super().write(view) or 0 :]
+        except OSError as error:
+            self._failure = error
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        """Make the file as long as HDF5 wants it."""
+        try:
+            if self._failure is None:
+                super().truncate(size)
+        except OSError as error:
+            self._failure = error
+        return size or 0
+
+    def check(self) -> None:
+        """Raise what failed first, if anything did."""
+        if self._failure is not None:
+            raise self._failure
 
 
 def place(dataset: Any) -> str:

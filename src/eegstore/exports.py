@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,5 +80,5 @@ def _write(exporter: Any, store: Store, final: Path, empty: bool) -> None:
         _sync(temporary)
         if empty:
             final.rmdir()
-        shutil.move(temporary, final)
+        temporary.rename(final)
         fsync_folder(final.parent)
