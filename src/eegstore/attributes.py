@@ -29,7 +29,8 @@ class ColumnEntry(BaseModel):
     model_config = MODEL
 
     table: Table
-    name: str
+    # Never a path: what a store names may be deleted, and lies inside of it.
+    name: str = Field(pattern=r"^[^./\\][^/\\]*$")
     kind: Literal["wide", "narrow", "coordinate"]
     key: str = Field(description="Digest of all that the values follow from.")
     digest: str = Field(description="SHA-256 of the values as they are stored.")

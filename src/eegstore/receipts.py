@@ -32,9 +32,9 @@ def receipt_path(store: Path, task_name: str) -> Path:
 def read_receipt(path: Path) -> Receipt:
     """A receipt, or an empty one where it is absent or not whole."""
     try:
-        receipt: Receipt = json.loads(path.read_bytes())
+        receipt: Receipt = dict(json.loads(path.read_bytes()))
         seal = receipt.pop("seal")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return {}
     return receipt if seal == digest_json(receipt) else {}
 
@@ -84,7 +84,7 @@ def merged(receipts: Iterable[Receipt]) -> list[Receipt]:
 def _whole_receipts(store: Path) -> Iterator[Receipt]:
     for path in sorted(receipts_folder(store).glob("*.json")):
         receipt = read_receipt(path)
-        if receipt:
+        if receipt.get("task") == path.stem:  # it names the file that it is rewritten to
             yield receipt
 
 
