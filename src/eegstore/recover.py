@@ -86,7 +86,14 @@ def _delete_strangers(
 
 
 def _delete_all_but(kept: set[Path], folder: Path) -> None:
-    """Delete the files of a folder that are not kept, and the folders that are empty then."""
+    """Delete the files of a folder that are not kept, and the folders that are empty then.
+
+    A link is deleted itself; what it leads to is not the store's.
+    """
+    if folder.is_symlink():
+        if not any(folder in file.parents for file in kept):
+            folder.unlink()
+        return
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             if not any(path.iterdir()):
