@@ -107,16 +107,20 @@ def writer_lock(path: Path) -> Iterator[Callable[[], None]]:
         By what is yielded, where the path no longer names the file that was locked.
     """
     make_folder(path.parent)
-    with _locked(path) as file:
+    file = _locked(path)
 
-        def check() -> None:
-            if not _names(path, file):
-                raise IncompleteError(
-                    f"{path}: deleted while this build held it, so another may have begun; "
-                    "run the same command again to resume"
-                )
+    def check() -> None:
+        if not _names(path, file):
+            raise IncompleteError(
+                f"{path}: deleted while this build held it, so another may have begun; "
+                "run the same command again to resume"
+            )
 
+    try:
         yield check
+    finally:
+        with contextlib.suppress(OSError):  # it is closed all the same, and holds nothing of worth
+            file.close()
 
 
 def _locked(path: Path) -> FileIO:
