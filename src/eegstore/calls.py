@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from eegstore import errors
-from eegstore.errors import EegStoreError, InputError, PluginError
-from eegstore.machine import Overdue, in_thread
+from eegstore.errors import EegStoreError, InputError, PluginError, described, text_of
+from eegstore.machine import Overdue, in_thread, signals_arrive
 
 
 def guarded(
@@ -20,6 +20,7 @@ def guarded(
     class of the plugin's own becomes one of ours: it has to reach another process. A call that
     takes longer than ``limit_s`` is left behind in its thread.
     """
+    who = f"{kind} {plugin.name!r}"
     try:
         if limit_s is None:
             return call(*arguments)
@@ -28,20 +29,19 @@ def guarded(
         ours = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
         if type(error) is ours:
             raise
-        raise ours(str(error)) from error
+        raise ours(text_of(error)) from error
     except Overdue:
         raise PluginError(
-            f"{kind} {plugin.name!r}: no answer within timeout_s = {limit_s:g}; what else was "
-            "done is kept"
+            f"{who}: no answer within timeout_s = {limit_s:g}; what else was done is kept"
         ) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error)
-        raise InputError(f"{kind} {plugin.name!r}: {where}{reason}") from error
-    except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{who}: {where}{error.strerror or text_of(error)}") from error
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and signals_arrive():
+            raise
         raise PluginError(
-            f"{kind} {plugin.name!r} failed: {reason}; --debug shows its traceback"
+            f"{who} failed: {described(error)}; --debug shows its traceback"
         ) from error
 
 
@@ -49,13 +49,22 @@ def repeated(
     kind: str, plugin: Any, call: Any, *arguments: Any, limit_s: float | None = None
 ) -> Any:
     """Call a plugin twice with the same input, and refuse it where the values differ."""
-    first, second = (guarded(kind, plugin, call, *arguments, limit_s=limit_s) for _ in range(2))
+    # The second call may fill the arrays of the first.
+    first = _copied(guarded(kind, plugin, call, *arguments, limit_s=limit_s))
+    second = guarded(kind, plugin, call, *arguments, limit_s=limit_s)
     if not _same(first, second):
         raise PluginError(
             f"{kind} {plugin.name!r}: gave other values when it was called again with the same "
             "input (--check-determinism); seed its random numbers and fix its threads"
         )
     return first
+
+
+def _copied(value: Any) -> Any:
+    """A plugin's arrays, apart from its own memory."""
+    if isinstance(value, list):
+        return [_copied(one) for one in value]
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,12 @@ def n_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def signals_arrive() -> bool:
+    """Whether Ctrl-C can raise KeyboardInterrupt in this thread; in workers it is ignored."""
+    handled = callable(signal.getsignal(signal.SIGINT))
+    return handled and threading.current_thread() is threading.main_thread()
 
 
 def in_thread(call: Callable[[], T], limit_s: float | None = None) -> T:

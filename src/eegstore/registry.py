@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import re
-import textwrap
 import traceback
 import typing
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from eegstore import hookspecs
-from eegstore.errors import EegStoreError, PluginError, RecipeError
+from eegstore.errors import EegStoreError, PluginError, RecipeError, described, text_of
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
 from eegstore.recipe import Recipe, explain, nearest
 
@@ -94,12 +93,8 @@ def _options_problem(cls: Any) -> str:
     try:
         options_model(cls)
     except Exception as error:
-        return f"the options of {cls.__name__} cannot be validated: {_one_line(error)}"
+        return f"the options of {cls.__name__} cannot be validated: {described(error)}"
     return ""
-
-
-def _one_line(error: BaseException) -> str:
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
 
 
 def _classes(module: ModuleType) -> list[tuple[str, Any]]:
@@ -125,18 +120,22 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> list[Plugin]:
     distribution = entry_point.dist
     origin = (distribution.name, distribution.version) if distribution else ("", "")
     try:
-        classes = _classes(entry_point.load())
-    except (Exception, SystemExit) as error:
+        return [
+            _examined(entry_point.name, origin, kind, cls)
+            for kind, cls in _classes(entry_point.load())
+        ]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         trace = traceback.format_exc()
-        return [Plugin("", entry_point.name, "", *origin, _one_line(error), trace=trace)]
-    plugins = []
-    for kind, cls in classes:
-        problem = _problem(kind, cls)
-        name = str(getattr(cls, "name", entry_point.name))
-        version = str(getattr(cls, "version", ""))
-        usable = None if problem else cls
-        plugins.append(Plugin(kind, name, version, *origin, problem or OK, usable))
-    return plugins
+        return [Plugin("", entry_point.name, "", *origin, described(error), trace=trace)]
+
+
+def _examined(entry_point: str, origin: tuple[str, str], kind: str, cls: Any) -> Plugin:
+    """A plugin as its class is, or with the reason why it cannot be used."""
+    problem = _problem(kind, cls)
+    name, version = str(getattr(cls, "name", entry_point)), str(getattr(cls, "version", ""))
+    return Plugin(kind, name, version, *origin, problem or OK, None if problem else cls)
 
 
 def _refuse_taken_names(found: list[Plugin]) -> list[Plugin]:
@@ -275,11 +274,11 @@ def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where
         }
         return cls(**given)
     except (ValueError, TypeError, RuntimeError, OSError) as error:
-        raise RecipeError(f"{where}: {error}") from None
-    except EegStoreError:
+        raise RecipeError(f"{where}: {text_of(error)}") from None
+    except (EegStoreError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise PluginError(f"{where}: failed: {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        raise PluginError(f"{where}: failed: {described(error)}") from error
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
