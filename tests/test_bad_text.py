@@ -1,5 +1,6 @@
 """Text and IDX files that are damaged, through the command line: refused by file, line and value.
 
+A case of each kind; more are asked of the plugins alone, in ``test_mindbigdata`` and ``test_idx``.
 What is unusual and harmless (other line ends, a byte order mark) gives the plain file's values.
 """
 
@@ -59,9 +60,9 @@ def put(path: Path, file: File) -> None:
 
 
 NO_FILE: Cases = {
-    "a folder": (lambda path: path.mkdir(), ("a folder, expected a file",)),
-    "a pipe": (os.mkfifo, ("a pipe, a socket or a device, expected a file",)),
-    "missing": (lambda path: None, ("no such file",)),
+    "a folder": (lambda path: path.mkdir(), ("a folder, expected ",)),
+    "a pipe": (os.mkfifo, ("a pipe, a socket or a device, expected ",)),
+    "missing": (lambda path: None, ("no such file, expected ",)),
 }
 BAD_TEXT: Cases = {
     "a field too few": (
@@ -84,22 +85,9 @@ BAD_TEXT: Cases = {
         line_6(b"-2.5", b"n/a"),
         ("line 6: event 5: value 2 of FP1 is 'n/a', expected a number",),
     ),
-    "nan": (line_6(b"-2.5", b"nan"), ("line 6: event 5: value 2 of FP1 is 'nan'",)),
-    "a decimal comma": (
-        line_6(b"-2.5", b"-2,5"),
-        ("line 6: event 5: FP1 has 4 values, declares 3",),
-    ),
     "a control character": (
         line_6(b"-2.5", b"\x1b[31m"),
         (r"line 6: event 5: value 2 of FP1 is '\x1b[31m', expected a number",),
-    ),
-    "a word for an event": (
-        line_6(b"7\t5\t", b"7\tfive\t"),
-        ("line 6: event unknown: event is 'five', expected an integer",),
-    ),
-    "two devices": (
-        TEXT + b"7\t9\tMW\tFP1\t9\t1\t1\n",
-        ("holds the devices MU, MW, expected one", 'choose with device = "…"'),
     ),
     "1 GB without a line's end": (
         long_line,
@@ -203,17 +191,13 @@ def sparse(*shape: int) -> Callable[[Path], None]:
 
 BAD_IMAGES: Cases = {
     "empty": (b"", ("begins with nothing, expected 00 00 08 03",)),
-    "a picture": (b"GIF89a", ("begins with 47 49 46 38, expected 00 00 08 03",)),
     "labels": (idx(LABELS, 4), ("begins with 00 00 08 01, expected 00 00 08 03",)),
-    "floats": (idx(PIXELS, 4, 3, 2, kind=13), ("begins with 00 00 0d 03, expected 00 00 08 03",)),
     "cut in the header": (IMAGES[:14], ("ends inside its header; fetch it again",)),
     "cut in the pixels": (
         IMAGES[:-1],
         ("has fewer than the 24 values that its header promises (shape (4, 3, 2))",),
     ),
     "something after the pixels": (IMAGES + b"\n", ("has more than the 24 values",)),
-    "no image": (idx(b"", 0, 3, 2), ("promises the shape (0, 3, 2), expected no axis of 0",)),
-    "1 GiB in 19 bytes": (idx(b"123", 1 << 20, 32, 32), ("has fewer than the 1073741824 values",)),
     "more than fits in memory": (
         sparse(1 << 20, 64, 64),
         ("promises 4294967296 values (shape (1048576, 64, 64)), expected at most 1073741824",),
@@ -227,18 +211,14 @@ BAD_IMAGES: Cases = {
         PACKED[:-8] + bytes([PACKED[-8] ^ 1]) + PACKED[-7:],
         ("cannot be read (CRC check failed", "fetch it again"),
     ),
-    "gzip of a cut file": (gzip.compress(IMAGES[:-1]), ("has fewer than the 24 values",)),
-    "gzip and something after": (PACKED + b"1234", ("cannot be read (Not a gzipped file",)),
     "a gzip bomb under a small header": (bomb(4, 3, 2), ("has more than the 24 values",)),
     "a gzip bomb under a large header": (
         bomb(1 << 20, 32, 64),
         ("promises 2147483648 values (shape (1048576, 32, 64)), expected at most 1073741824",),
     ),
-    **NO_FILE,
 }
 BAD_LABELS: Cases = {
     "too few": (idx(LABELS[:3], 3), ("3 labels for the 4 images of", "name the two files of one")),
-    "images": (IMAGES, ("begins with 00 00 08 03, expected 00 00 08 01",)),
     "cut": (idx(LABELS[:3], 4), ("has fewer than the 4 values that its header promises",)),
     "a gzip bomb": (bomb(1 << 31), ("promises the shape (2147483648,)",)),
 }

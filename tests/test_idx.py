@@ -105,6 +105,7 @@ def test_idx_names_both_files_where_the_counts_disagree(files):
         (gzip.compress(idx_bytes(PIXELS))[:-8] + b"\0" * 8, "cannot be read .*CRC"),
         (gzip.compress(idx_bytes(PIXELS)[:-1]), "has fewer than the 60 values"),
         (gzip.compress(b""), "begins with nothing"),
+        (gzip.compress(idx_bytes(PIXELS)) + b"1234", "cannot be read .*Not a gzipped file"),
         (b"\x1f\x8b\xff\xff", "cannot be read"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -118,8 +119,12 @@ def test_idx_names_a_damaged_file(tmp_path, content, message):
 
 def test_idx_names_a_missing_file_and_opens_no_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for name in ("pipe", "missing", "."):
-        with pytest.raises(InputError, match="no such file, expected an IDX file"):
+    for name, what in {
+        "pipe": "a pipe, a socket or a device",
+        "missing": "no such file",
+        ".": "a folder",
+    }.items():
+        with pytest.raises(InputError, match=f"'{tmp_path / name}': {what}, expected an IDX file"):
             Idx(tmp_path / name).scan()
 
 

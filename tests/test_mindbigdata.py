@@ -341,9 +341,9 @@ def test_more_than_one_device_needs_the_option(text: Path) -> None:
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path, text: Path) -> None:
     assert "no such file" in refused(tmp_path / "absent.txt")
-    assert "no such file" in refused(tmp_path)
+    assert "a folder, expected Mind" in refused(tmp_path)
     os.mkfifo(tmp_path / "pipe.txt")
-    assert "no such file" in refused(tmp_path / "pipe.txt")
+    assert "a pipe, a socket or a device, expected Mind" in refused(tmp_path / "pipe.txt")
     assert "no row; expected at least one event" in refused(write(text))
     text.write_bytes(bytes(1 << 25))
     assert "line 1 is longer than 16 MiB" in refused(text)

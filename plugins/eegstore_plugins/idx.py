@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from eegstore import InputError, Stimuli, digest_bytes, digest_files, hookimpl
 from eegstore_plugins.captions import DEFAULT, OPTION, captions, check_template
+from eegstore_plugins.files import what_is_there
 
 MAGIC: Final = {1: b"\x00\x00\x08\x01", 3: b"\x00\x00\x08\x03"}
 GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -29,7 +30,7 @@ READ_BYTES: Final = 1 << 20
 def _opener(path: Path) -> tuple[Callable[[], BinaryIO], int]:
     """How to open a file, plain or gzip by its first bytes, and the most it can hold."""
     if not path.is_file():
-        raise InputError(f"{str(path)!r}: no such file, expected an IDX file")
+        raise InputError(f"{str(path)!r}: {what_is_there(path)}, expected an IDX file")
     size = path.stat().st_size
     with path.open("rb") as file:
         packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC

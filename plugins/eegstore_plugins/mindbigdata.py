@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import InputError, Trials, digest_files, hookimpl
+from eegstore_plugins.files import what_is_there
 from eegstore_plugins.mindbigdata_rows import DEVICES, Damage, Device, is_ended, rows_by_device
 
 TRIAL_S: Final = 2.0
@@ -151,7 +152,8 @@ class MindBigData:
     def _rows_of_one_device(self, damage: Damage) -> tuple[Device, NDArray[Any]]:
         """The sound rows, as ``ROW``, of the one device that the file or the option names."""
         if not self.path.is_file():
-            raise InputError(f"{self.path}: no such file, expected MindBigData's text")
+            there = what_is_there(self.path)
+            raise InputError(f"{self.path}: {there}, expected MindBigData's text")
         found = rows_by_device(self.path, self.device, damage)
         if len(found) > 1:
             raise InputError(
