@@ -100,7 +100,7 @@ def race(folder: Path) -> tuple[Racer, list[Racer]]:
 
 
 @pytest.mark.promise("P4")
-@pytest.mark.parametrize("n_races", [4, pytest.param(50, marks=NIGHTLY)])
+@pytest.mark.parametrize("n_races", [3, pytest.param(50, marks=NIGHTLY)])
 def test_of_builders_started_at_once_one_builds_and_the_others_are_told_which(
     tmp_path: Path, figure: Callable[[str, int, int], None], n_races: int
 ) -> None:
