@@ -10,6 +10,7 @@ are written among the seeds, which the tests replay: mend the reader, and keep t
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import re
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 
 try:
@@ -27,7 +29,8 @@ except ModuleNotFoundError:
     print("fuzzing skipped: atheris has no wheel for this machine")
     sys.exit()
 
-with atheris.instrument_imports(include=["eegstore", "eegstore_plugins", "tomllib"]):
+INSTRUMENTED = ["eegstore", "eegstore_plugins", "tomllib"]
+with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=INSTRUMENTED):
     from readers import READERS, SEEDS, registry
 
     os.environ["EEGSTORE_PLUGINS"] = ""
