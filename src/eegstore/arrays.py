@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import ArrayLike, NDArray
 
-from eegstore.disk import digest_bytes
+from eegstore.disk import digest_bytes, read_regular
 from eegstore.errors import DamageError
 from eegstore.root import REMEDY
 from eegstore.shards import CRC_BYTES, Layout
@@ -26,9 +27,11 @@ CODEC_OF: Final = {
 def read_file(store: Path, path: str) -> bytes:
     """A file of a store, or a DamageError that names it and what to do."""
     try:
-        return (store / path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return read_regular(store / path)
+    except FileNotFoundError:
         raise DamageError(f"{store}: {path} is missing; {REMEDY}") from None
+    except OSError as error:
+        raise DamageError(f"{store}: {path} cannot be read ({error.strerror})") from None
 
 
 def layout_of(document: Mapping[str, Any]) -> Layout:
@@ -66,7 +69,12 @@ def read_narrow(
 
         values: NDArray[Any] = VLenUTF8().decode(data).astype(np.str_)
     else:
-        values = np.frombuffer(data, dtype=np.dtype(document["data_type"]).newbyteorder("<"))
+        dtype = np.dtype(document["data_type"]).newbyteorder("<")
+        expected = math.prod(shape) * dtype.itemsize
+        if len(data) != expected:
+            found = f"has {len(data)} bytes of values, expected {expected}"
+            raise DamageError(f"{store}: {chunk} {found}; {REMEDY}")
+        values = np.frombuffer(data, dtype=dtype)
     return values.reshape(shape)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import hashlib
 import json
@@ -40,6 +41,13 @@ def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as lower-case hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_regular(path: Path) -> bytes:
+    """A regular file's bytes; a pipe or a device, which may never answer, is not opened."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such regular file", str(path))
+    return path.read_bytes()
 
 
 def digest_files(paths: Iterable[Path]) -> str:

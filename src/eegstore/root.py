@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from eegstore.attributes import DOCUMENT, FORMAT, document_bytes, is_sealed
+from eegstore.disk import read_regular
 from eegstore.errors import DamageError, EegStoreError, IncompleteError, InputError
 from eegstore.tables import Table
 
+READABLE: Final = (FORMAT,)
 REMEDY: Final = "'eegstore build' mends it"
 
 
@@ -42,10 +44,15 @@ def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
         raise DamageError(f"{path}: {DOCUMENT} is not whole ({error}); {REMEDY}") from None
     except (KeyError, TypeError):
         raise InputError(f"{path}: not an eegstore store (its zarr.json is not ours)") from None
-    if not isinstance(written, int) or written > FORMAT:
+    if type(written) is int and written > FORMAT:
         raise InputError(
-            f"{path}: store format {written!r} is newer than this eegstore reads ({FORMAT}); "
+            f"{path}: store format {written} is newer than this eegstore reads ({FORMAT}); "
             "upgrade eegstore"
+        )
+    if type(written) is not int or written not in READABLE:
+        raise InputError(
+            f"{path}: {DOCUMENT} says store format {written!r:.40}, which no eegstore has written; "
+            f"restore {DOCUMENT}, or build into another folder"
         )
     return dict(attributes)
 
@@ -77,17 +84,29 @@ def read_root(path: Path) -> bytes:
     DamageError
         Where the document was changed or lost since it was committed.
     """
-    if not (path / DOCUMENT).is_file():
-        raise _missing_root(path)
-    root = (path / DOCUMENT).read_bytes()
+    try:
+        root = read_regular(path / DOCUMENT)
+    except FileNotFoundError:
+        raise _missing_root(path) from None
+    except PermissionError as error:
+        raise InputError(f"{path}: {DOCUMENT} cannot be read ({error.strerror})") from None
+    except OSError as error:
+        raise DamageError(f"{path}: {DOCUMENT} cannot be read ({error.strerror})") from None
     attributes = _parse_root(path, root)
-    consolidated = json.loads(root).get("consolidated_metadata") or {}
-    documents = committed_documents(consolidated.get("metadata", {}))
-    if not is_sealed(root, str(attributes.get("seal")), documents):
+    if not _is_whole(root, attributes):
         raise DamageError(
             f"{path}: {DOCUMENT} was changed since the commit (its seal is broken); {REMEDY}"
         )
     return root
+
+
+def _is_whole(root: bytes, attributes: Mapping[str, Any]) -> bool:
+    """Whether the document and those that it holds are what was sealed, whatever they are now."""
+    try:
+        documents = committed_documents(json.loads(root)["consolidated_metadata"]["metadata"])
+        return is_sealed(root, attributes["seal"], documents)
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
+        return False
 
 
 def committed_documents(documents: Mapping[str, Any]) -> dict[str, bytes]:

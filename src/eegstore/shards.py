@@ -89,7 +89,7 @@ class Layout:
     @property
     def row_bytes(self) -> int:
         """Bytes of a decoded row."""
-        return int(np.prod(self.row_shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -298,8 +298,11 @@ class ShardedArray:
             if crc32c(data).to_bytes(CRC_BYTES, "little") != stored:
                 raise self._damage(shard, f"inner chunk {number} fails its crc32c")
             self._checked[chunk] = True
-        values = np.frombuffer(self._codec.decode(data), dtype=self.layout.dtype)
-        values = values.reshape(self.layout.chunk_shape)
+        try:
+            values = np.frombuffer(self._codec.decode(data), dtype=self.layout.dtype)
+            values = values.reshape(self.layout.chunk_shape)
+        except (ValueError, RuntimeError):  # what the codecs raise
+            raise self._damage(shard, f"inner chunk {number} is not one of this column") from None
         if self.layout.codec != "raw":
             self._decoded[chunk] = values
             if len(self._decoded) > DECODED_CHUNKS_KEPT:
@@ -314,6 +317,8 @@ class ShardedArray:
 
     def _map(self, shard: int) -> tuple[mmap.mmap, NDArray[np.uint64]]:
         path = self.folder / self.layout.shard_name(shard)
+        if not path.is_file():  # a pipe may never answer
+            raise self._damage(shard, "is missing")
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -322,7 +327,7 @@ class ShardedArray:
                 if size != expected:
                     raise self._damage(shard, f"has {size} bytes, expected {expected}")
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except FileNotFoundError:
             raise self._damage(shard, "is missing") from None
         # A new column's document is written after its shards: this was mapped before them.
         if self._key is not None and self._key != self._key_on_disk():
@@ -338,12 +343,12 @@ class ShardedArray:
         return mapped, entries
 
     def _key_on_disk(self) -> str | None:
-        """The key that the array's document records now."""
+        """The key that the array's document records now; None where there is none."""
         try:
             document = json.loads((self.folder / "zarr.json").read_bytes())
-        except FileNotFoundError:
+            return str(document["attributes"]["eegstore"]["key"])
+        except (OSError, ValueError, LookupError, TypeError):
             return None
-        return str(document["attributes"]["eegstore"]["key"])
 
     def _damage(self, shard: int, problem: str) -> DamageError:
         name = self.folder.name + "/" + self.layout.shard_name(shard)

@@ -21,7 +21,7 @@ from eegstore.attributes import (
     ColumnEntry,
     StoreAttributes,
 )
-from eegstore.disk import digest_bytes
+from eegstore.disk import digest_bytes, read_regular
 from eegstore.errors import DamageError, IncompleteError, InputError
 from eegstore.recipe import parse_recipe
 from eegstore.root import REMEDY, committed_documents, read_root, records_path
@@ -208,10 +208,12 @@ class Store:
         """File and problem of each document, the root's aside, that is not as it was committed."""
         for file, committed in committed_documents(self._documents).items():
             try:
-                if (self.path / file).read_bytes() != committed:
+                if read_regular(self.path / file) != committed:
                     yield file, "was changed since the commit"
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            except FileNotFoundError:
                 yield file, "is missing"
+            except OSError as error:
+                yield file, f"cannot be read ({error.strerror})"
 
     def shard_records(self, entry: ColumnEntry) -> NDArray[np.uint8]:
         """uint8, (shard, byte): SHA-256 and size of each shard of a wide column.
