@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from eegstore.arrays import layout_of
@@ -81,8 +85,8 @@ def _damage(
     for entry in store.attributes.columns:
         try:
             files += data_files(store, entry)
-        except DamageError as error:
-            found.append(_records_damage(entry, error))
+        except DamageError:
+            found.append(_records_damage(store, entry))
     for number, damage in enumerate(check_files(store, files, after), 1):
         found += [damage] if damage else []
         if listener:
@@ -94,8 +98,8 @@ def check_entry(store: Store, entry: ColumnEntry, after: float) -> list[Damage]:
     """What is damaged of one committed array; reads the files written at or after a time (ns)."""
     try:
         files = data_files(store, entry)
-    except DamageError as error:
-        return [_records_damage(entry, error)]
+    except DamageError:
+        return [_records_damage(store, entry)]
     return [damage for damage in check_files(store, files, after) if damage]
 
 
@@ -124,9 +128,12 @@ def check_files(store: Store, files: Iterable[DataFile], after: float) -> Iterat
 
 def _check(store: Path, committed: DataFile, after: float) -> Damage | None:
     file = store / committed.file
-    if not file.is_file():
+    try:
+        facts = file.stat()
+    except OSError:
+        facts = None
+    if facts is None or not stat.S_ISREG(facts.st_mode):
         return Damage(committed.file, "is missing")
-    facts = file.stat()
     if committed.size not in (None, facts.st_size):
         return Damage(committed.file, f"has {facts.st_size} bytes, expected {committed.size}")
     if committed.size is not None and facts.st_mtime_ns < after:
@@ -147,27 +154,47 @@ def _records_file(entry: ColumnEntry) -> str:
     return _chunk_file(records_path(entry.table, entry.name), 2)
 
 
-def _records_damage(entry: ColumnEntry, error: DamageError) -> Damage:
-    return Damage(_records_file(entry), str(error))
+def _records_damage(store: Store, entry: ColumnEntry) -> Damage:
+    file = _records_file(entry)
+    there = (store.path / file).is_file()
+    return Damage(file, "is not what was committed" if there else "is missing")
 
 
 def _strangers(store: Store) -> Iterator[Damage]:
     """Files that no commit has put there, and no unfinished build either."""
     documents = store.document_files()
-    committed = {document.removesuffix(DOCUMENT) for document in documents}
-    known = {DOCUMENT, *documents}
+    arrays = {document.removesuffix(DOCUMENT) for document in documents}
+    known = {DOCUMENT, *documents, *_chunk_files(store)}
+    folders = {part for name in known for part in accumulate(name.split("/")[:-1], "{}/{}".format)}
+    names = sorted(_listing(store.path))
+    building = build_folder(store.path).is_dir()  # after the listing: a build's files come later
+    for name in names:
+        array = "/".join(name.split("/")[:2]) + "/"
+        unfinished = building and name.startswith(array) and array not in arrays
+        linked_folder = name in folders and (store.path / name).is_dir()
+        if name not in known and not unfinished and not linked_folder:
+            yield Damage(name, "does not belong to the store; move it away")
+
+
+def _chunk_files(store: Store) -> Iterator[str]:
+    """Every file of values that the root document tells of."""
     for entry in store.attributes.columns:
         if entry.kind == "wide":
             layout = layout_of(store.document(entry.path))
-            known |= {f"{entry.path}/{layout.shard_name(n)}" for n in range(layout.n_shards)}
-            known.add(_records_file(entry))
+            yield from (f"{entry.path}/{layout.shard_name(n)}" for n in range(layout.n_shards))
+            yield _records_file(entry)
         else:
-            known.add(_chunk_file(entry.path, len(entry.shape)))
-    files = sorted(store.path.rglob("*"))
-    building = build_folder(store.path).is_dir()  # after the listing: a build's files come later
-    for file in files:
-        name = file.relative_to(store.path).as_posix()
-        array = "/".join(name.split("/")[:2]) + "/"
-        unfinished = building and name.startswith(array) and array not in committed
-        if (file.is_symlink() or not file.is_dir()) and name not in known and not unfinished:
-            yield Damage(name, "does not belong to the store; move it away")
+            yield _chunk_file(entry.path, len(entry.shape))
+
+
+def _listing(folder: Path) -> Iterator[str]:
+    """Path of every file, and of every link to a folder, that lies in a folder."""
+    inside = [""]
+    while inside:
+        prefix = inside.pop()
+        with contextlib.suppress(OSError), os.scandir(folder / prefix) as found:
+            for one in found:
+                if one.is_dir(follow_symlinks=False):
+                    inside.append(f"{prefix}{one.name}/")
+                else:
+                    yield prefix + one.name
