@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from eegstore import errors
 from eegstore.errors import EegStoreError, InputError, PluginError, described, text_of
 from eegstore.machine import Overdue, in_thread, signals_arrive
+
+T = TypeVar("T")
 
 
 def guarded(
@@ -43,6 +45,15 @@ def guarded(
         raise PluginError(
             f"{who} failed: {described(error)}; --debug shows its traceback"
         ) from error
+
+
+def given(kind: str, plugin: Any, call: str, value: Any, cls: type[T]) -> T:
+    """What a plugin's call has given, where it is of the class that it must be of."""
+    if not isinstance(value, cls):
+        raise PluginError(
+            f"{kind} {plugin.name!r}: {call} gave {type(value).__name__}, expected a {cls.__name__}"
+        )
+    return value
 
 
 def repeated(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.calls import guarded
+from eegstore.calls import given, guarded
 from eegstore.errors import PluginError, RecipeError
 from eegstore.scan import Scan, pairing_plugin
 from eegstore.shards import ShardedArray
@@ -59,11 +59,17 @@ def pair(found: Scan, columns: Mapping[str, Column], valid: NDArray[np.bool_]) -
     limit_s = section.timeout_s if section else None
     arguments = found.trials, found.stimuli, read
     pairs = guarded("pairing", plugin, plugin, *arguments, limit_s=limit_s)
-    stimulus = np.asarray(pairs.stimulus)
+    given("pairing", plugin, "its call", pairs, Pairs)
+    stimulus, score = np.asarray(pairs.stimulus), np.asarray(pairs.score)
     if stimulus.shape != (n_trials,) or stimulus.dtype.kind != "i":
         raise PluginError(
             f"pairing {plugin.name!r}: gave {stimulus.dtype} {stimulus.shape}, "
             f"expected int64 ({n_trials},)"
+        )
+    if score.shape != (n_trials,) or score.dtype.kind not in "iuf":
+        raise PluginError(
+            f"pairing {plugin.name!r}: gave scores {score.dtype} {score.shape}, "
+            f"expected float32 ({n_trials},)"
         )
     outside = (stimulus < -1) | (stimulus >= found.stimuli.n_stimuli)
     if outside.any():
@@ -75,5 +81,5 @@ def pair(found: Scan, columns: Mapping[str, Column], valid: NDArray[np.bool_]) -
     paired = valid & (stimulus >= 0)
     return Pairs(
         np.where(paired, stimulus, -1).astype(np.int64),
-        np.where(paired, pairs.score, np.nan).astype(np.float32),
+        np.where(paired, score, np.nan).astype(np.float32),
     )

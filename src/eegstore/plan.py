@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from eegstore import registry
 from eegstore.attributes import FORMAT, ROW_DIMENSION
-from eegstore.calls import guarded
+from eegstore.calls import given, guarded
 from eegstore.disk import digest_json
 from eegstore.errors import PluginError, RecipeError
 from eegstore.inputs import InputFile
@@ -46,6 +46,7 @@ from eegstore.tables import (
 
 # A stimulus' row is small but its image is not: about 64 MB of decoded images a task.
 STIMULI_SHARD_ROWS: Final = 512
+MAX_ROW_BYTES: Final = 1 << 30
 IMAGE: Final = ColumnSpec(dims=("y", "x", "rgb"), shape=(-1, -1, 3), dtype="uint8")
 NO_AXES: Final = ColumnSpec(dims=(), shape=(), dtype="str")
 
@@ -204,9 +205,9 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
         for number, name, plugin in ready:
             table: Table = plugin.table
             inputs = {read: raw[table, read] for read in plugin.reads}
-            spec = _described(plugin, inputs)
-            reads = {read: keys[table, read] for read in plugin.reads}
             section = found.recipe.extract[number]
+            spec = _described(plugin, inputs, section.timeout_s)
+            reads = {read: keys[table, read] for read in plugin.reads}
             origin = (
                 producer("extractor", plugin, section),
                 plugin_key("extractor", plugin, section),
@@ -233,20 +234,21 @@ def _readable(
     return specs, keys
 
 
-def _described(plugin: Any, inputs: Mapping[str, ColumnSpec]) -> ColumnSpec:
+def _described(plugin: Any, inputs: Mapping[str, ColumnSpec], limit_s: float | None) -> ColumnSpec:
     """An extractor's spec, where it is one that a column can be made of."""
     if hasattr(plugin, "fit"):
         raise PluginError(f"extractor {plugin.name!r}: has fit(), which no version runs yet")
-    spec = guarded("extractor", plugin, plugin.describe, inputs)
-    if not isinstance(spec, ColumnSpec):
-        raise PluginError(
-            f"extractor {plugin.name!r}: describe() gave {type(spec).__name__}, "
-            "expected a ColumnSpec"
-        )
+    spec = guarded("extractor", plugin, plugin.describe, inputs, limit_s=limit_s)
+    spec = given("extractor", plugin, "describe()", spec, ColumnSpec)
     if spec.dtype == "str" or 0 in spec.shape or min(spec.shape, default=1) < 0:
         raise PluginError(
             f"extractor {plugin.name!r}: describe() gave {spec.dtype} {spec.shape}, "
             "expected numbers and lengths of at least 1"
+        )
+    if spec.row_bytes > MAX_ROW_BYTES:
+        raise PluginError(
+            f"extractor {plugin.name!r}: describe() gave {spec.dtype} {spec.shape}, "
+            "expected rows of at most 1 GiB"
         )
     return spec
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.attributes import DOCUMENT, ColumnEntry
+from eegstore.calls import given, guarded
 from eegstore.disk import fsync_folder, make_folder, put
-from eegstore.errors import InputError
+from eegstore.errors import InputError, PluginError
 from eegstore.inputs import option_paths
 from eegstore.plan import (
     PlannedColumn,
@@ -323,7 +324,20 @@ def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
     np.savez(folder / ROWS_FILE, **rows)  # type: ignore[arg-type]
     for kind, plugin in (("source", plan.found.source), ("stimuli", plan.found.provider)):
         if isinstance(plugin, Stateful):
-            np.savez(folder / f"{kind}.npz", **plugin.state())  # type: ignore[arg-type]
+            np.savez(folder / f"{kind}.npz", **_state(kind, plugin))  # type: ignore[arg-type]
     plan_file = folder / f"plan-{work.id}.json"
     put(work.to_json(), plan_file, folder)
     return plan_file
+
+
+def _state(kind: str, plugin: Any) -> dict[str, NDArray[Any]]:
+    """What a source or a provider wants to keep of its scan."""
+    state = given(kind, plugin, "state()", guarded(kind, plugin, plugin.state), dict)
+    arrays = {str(name): np.asarray(values) for name, values in state.items()}
+    objects = [name for name, values in arrays.items() if values.dtype.hasobject]
+    if objects:
+        raise PluginError(
+            f"{kind} {plugin.name!r}: state() gave objects as {objects[0]!r}, expected numbers or "
+            "strings"
+        )
+    return arrays

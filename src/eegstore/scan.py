@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import registry
-from eegstore.calls import guarded
+from eegstore.calls import given, guarded
 from eegstore.disk import digest_bytes, digest_file, digest_json
 from eegstore.errors import RecipeError
 from eegstore.inputs import InputFile, input_files, option_paths
@@ -67,7 +67,9 @@ def plugin_key(
     paths = registry.path_options(type(plugin))
     left_out = {*without, *paths}
     if isinstance(plugin, Fingerprinted):
-        content = guarded(kind, plugin, plugin.fingerprint)
+        limit_s = section.timeout_s if section else None
+        content = guarded(kind, plugin, plugin.fingerprint, limit_s=limit_s)
+        given(kind, plugin, "fingerprint()", content, str)
     else:
         content = [
             digest_path(path) for name in sorted(paths) for path in option_paths(plugin, name)
@@ -114,6 +116,7 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     source = registry.create("source", section.plugin, options, folder, "[source]")
     files: dict[Table, tuple[InputFile, ...]] = {"trials": input_files(source), "stimuli": ()}
     trials = guarded("source", source, source.scan, limit_s=section.timeout_s)
+    given("source", source, "scan()", trials, Trials)
     facts = [list(trials.ch_names), list(trials.ch_types), trials.sfreq, trials.units]
     rows = digest_rows(trials, ("label", "stimulus_key", "split", "times"))
     # Which events allow_skips left out shows in the rows; the option itself changes nothing.
@@ -128,6 +131,7 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     )
     files["stimuli"] = input_files(provider)
     stimuli = guarded("stimuli", provider, provider.scan, limit_s=recipe.stimuli.timeout_s)
+    given("stimuli", provider, "scan()", stimuli, Stimuli)
     # The caption has a column of its own: another template leaves the images as they are.
     key = digest_json(
         [

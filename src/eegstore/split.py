@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from eegstore.calls import guarded
 from eegstore.errors import InputError, PluginError
 from eegstore.scan import Scan, split_plugin
+from eegstore.tables import frozen
 
 SKIPPED: Final = "skipped"
 # Exporters name files after splits.
@@ -26,7 +27,7 @@ def split(found: Scan, stimulus: NDArray[np.int64], valid: NDArray[np.bool_]) ->
         names = np.full(n_trials, EVERYTHING)
     else:
         limit_s = section.timeout_s if section else None
-        arguments = found.trials, stimulus, found.stimuli
+        arguments = found.trials, frozen(stimulus), found.stimuli
         given = guarded("split", plugin, plugin, *arguments, limit_s=limit_s)
         names = np.asarray(given).astype(np.str_)
         if names.shape != (n_trials,):

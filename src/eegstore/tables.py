@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,16 @@ Table = Literal["trials", "stimuli"]
 TABLES: Final[tuple[Table, ...]] = ("trials", "stimuli")
 
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")
+# It becomes a folder's name, after the column's.
+AXIS_NAME: Final = re.compile(r"\w[\w .:-]{0,63}")
+NUMBERS: Final = frozenset(
+    ["bool", "float16", "float32", "float64"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
 
 
-def _freeze(array: NDArray[Any]) -> NDArray[Any]:
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """The array for a reader: whoever writes to it is refused."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -47,7 +55,17 @@ def _narrow(owner: str, name: str, values: ArrayLike, n_rows: int) -> NDArray[An
         raise ValueError(f"{owner}.{name} has {array.max()}, expected at most 2**63 - 1")
     if name == "label" and array.min(initial=0) < -1:
         raise ValueError(f"{owner}.label has {array.min()}, expected 0 or more, or -1 for none")
-    return _freeze(array.astype(STORED[array.dtype.kind], copy=False))
+    return frozen(array.astype(STORED[array.dtype.kind], copy=False))
+
+
+def _words(owner: str, name: str, values: Any) -> tuple[str, ...]:
+    """A sequence of strings as a tuple."""
+    words = (values,) if isinstance(values, str) else tuple(values)
+    wrong = [word for word in words if not isinstance(word, str)]
+    if wrong or isinstance(values, str):
+        given = type(wrong[0] if wrong else values).__name__
+        raise ValueError(f"{owner}.{name} has a {given}, expected a sequence of str")
+    return words
 
 
 def _extra_columns(
@@ -64,6 +82,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise ValueError(f"ColumnSpec.attrs has a {type(value).__name__}, expected JSON values")
+
+
+def _coordinate(dim: str, values: Any) -> list[Any]:
+    """The values of an axis: names, or finite numbers."""
+    array = np.asarray(values)
+    finite = array.dtype.kind != "f" or np.isfinite(array).all()
+    if array.ndim != 1 or array.dtype.kind not in "biufU" or not finite:
+        raise ValueError(f"ColumnSpec.coords[{dim!r}]: expected names or finite numbers")
+    return list(array.tolist())
 
 
 RESERVED_TRIALS = frozenset(
@@ -122,8 +149,12 @@ class Trials:
     hints: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        names = tuple(self.ch_names)
-        types = tuple(self.ch_types) or ("eeg",) * len(names)
+        set_ = object.__setattr__
+        for name in ("ch_names", "ch_types", "skipped", "hints"):
+            set_(self, name, _words("Trials", name, getattr(self, name)))
+        _words("Trials", "notice and units", [self.notice, self.units])
+        names = self.ch_names
+        types = self.ch_types or ("eeg",) * len(names)
         times = np.asarray(self.times, dtype=np.float64)
         if self.n_trials < 1:
             raise ValueError("Trials.n_trials is 0, expected at least one trial")
@@ -135,10 +166,9 @@ class Trials:
             raise ValueError("Trials.times must be a non-empty vector of finite seconds")
         if not (np.isfinite(self.sfreq) and self.sfreq > 0):
             raise ValueError(f"Trials.sfreq is {self.sfreq}, expected a positive rate in Hz")
-        set_ = object.__setattr__
-        set_(self, "ch_names", names)
         set_(self, "ch_types", types)
-        set_(self, "times", _freeze(times))
+        set_(self, "sfreq", float(self.sfreq))
+        set_(self, "times", frozen(times))
         set_(self, "label", _narrow("Trials", "label", self.label, self.n_trials))
         for name in ("stimulus_key", "split"):
             values = getattr(self, name)
@@ -245,7 +275,11 @@ class ColumnSpec:
         dims, shape = tuple(self.dims), tuple(operator.index(length) for length in self.shape)
         if len(dims) != len(shape) or len(set(dims)) != len(dims):
             raise ValueError(f"ColumnSpec has dims {dims} for shape {shape}: one name an axis")
-        coords = {dim: np.asarray(values).tolist() for dim, values in self.coords.items()}
+        for dim in dims:
+            if not (isinstance(dim, str) and AXIS_NAME.fullmatch(dim)):
+                raise ValueError(f"ColumnSpec has the axis {dim!r}, expected a name as 'frequency'")
+        _words("ColumnSpec", "units", [self.units])
+        coords = {dim: _coordinate(dim, values) for dim, values in self.coords.items()}
         for dim, values in coords.items():
             length = dict(zip(dims, shape, strict=True)).get(dim)
             if length != len(values):
@@ -256,14 +290,15 @@ class ColumnSpec:
         set_(self, "coords", coords)
         # Of a big-endian type too: bytes are stored little-endian, whatever the machine's order.
         set_(self, "dtype", self.dtype if self.dtype == "str" else np.dtype(self.dtype).name)
-        if self.dtype != "str" and np.dtype(self.dtype).kind not in "biuf":
+        if self.dtype != "str" and self.dtype not in NUMBERS:
             raise ValueError(f"ColumnSpec.dtype is {self.dtype}, expected bool, int or float")
-        set_(self, "attrs", json.loads(json.dumps(dict(self.attrs), default=_plain)))
+        attrs = json.dumps(dict(self.attrs), default=_plain, allow_nan=False)
+        set_(self, "attrs", json.loads(attrs))
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row in memory."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class Column(Protocol):
@@ -297,6 +332,13 @@ class Pairs:
 
     stimulus: NDArray[np.int64]
     score: NDArray[np.float32]
+
+
+def _lent(values: Any) -> Any:
+    """A column's values for a plugin that may not change them: others get the same."""
+    if isinstance(values, list):
+        return [_lent(one) for one in values]
+    return frozen(values) if isinstance(values, np.ndarray) else values
 
 
 class Block(Mapping[str, Any]):
@@ -333,17 +375,14 @@ class Block(Mapping[str, Any]):
         times: NDArray[np.float64] | None = None,
         ch_names: Sequence[str] = (),
     ) -> None:
-        self._columns = {
-            name: _freeze(values) if isinstance(values, np.ndarray) else values
-            for name, values in columns.items()
-        }
+        self._columns = {name: _lent(values) for name, values in columns.items()}
         self.start = start
         self.stop = stop
-        self.times = np.empty(0) if times is None else times
+        self.times = np.empty(0) if times is None else frozen(times)
         self.n_rows = len(next(iter(columns.values())))
-        self.n_valid = (
-            np.full(self.n_rows, len(self.times), dtype=np.int64) if n_valid is None else n_valid
-        )
+        if n_valid is None:
+            n_valid = np.full(self.n_rows, len(self.times), dtype=np.int64)
+        self.n_valid = frozen(n_valid)
         self.sfreq = sfreq
         self.ch_names = tuple(ch_names)
 

@@ -53,26 +53,27 @@ class Worker:
         self._extractors: dict[int, Any] = {}
         self._arrays: dict[tuple[Table, str], ShardedArray] = {}
 
-    def _reader(self, kind: str, name: str, options: dict[str, Any]) -> Any:
+    def _reader(self, kind: str, section: Section, options: dict[str, Any]) -> Any:
         """The source or the provider, with the state of the driver's scan where it keeps one."""
-        plugin = registry.create(kind, name, options, self.plan.folder)
+        plugin = registry.create(kind, section.plugin, options, self.plan.folder)
         if isinstance(plugin, Stateful):
             with np.load(self._scans / f"{kind}.npz", allow_pickle=False) as state:
-                plugin.restore({name: state[name] for name in state.files})
+                arrays = {name: state[name] for name in state.files}
+            guarded(kind, plugin, plugin.restore, arrays, limit_s=section.timeout_s)
         return plugin
 
     @functools.cached_property
     def source(self) -> Any:
         """The recipe's source."""
         section = self.recipe.source
-        return self._reader("source", section.plugin, source_options(section))
+        return self._reader("source", section, source_options(section))
 
     @functools.cached_property
     def provider(self) -> Any:
         """The recipe's stimulus provider."""
         section = self.recipe.stimuli
         assert section is not None
-        return self._reader("stimuli", section.plugin, section.options)
+        return self._reader("stimuli", section, section.options)
 
     @functools.cached_property
     def rows(self) -> dict[str, NDArray[Any]]:
