@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import pickle
+import resource
 import tempfile
 import warnings
 from pathlib import Path
@@ -253,6 +254,20 @@ def test_a_missing_shard_is_refused_by_name(tmp_path: Path) -> None:
     shard.mkdir()
     with pytest.raises(DamageError, match=r"^t/column/c/2/0: is missing"):
         array.take(np.array([9, 0]))
+
+
+def test_a_column_of_more_shards_than_files_may_be_open_is_read(tmp_path: Path) -> None:
+    layout = Layout(400, (2,), "float32", 1, 1, "raw")
+    finished = write(tmp_path / "column", layout, values_of(layout))
+    array = ShardedArray(tmp_path / "column", layout, sizes_of(finished))
+    rows = np.random.default_rng(2).permutation(np.repeat(np.arange(400), 3))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))
+    try:
+        np.testing.assert_array_equal(array.read(0, 400), values_of(layout))
+        np.testing.assert_array_equal(array.take(rows), values_of(layout)[rows])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_an_index_that_lacks_a_needed_chunk_is_refused(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ SHARD_BYTES: Final = 1 << 26
 CRC_BYTES: Final = 4
 ABSENT: Final = np.uint64(2**64 - 1)
 DECODED_CHUNKS_KEPT: Final = 8
+MAPPED_SHARDS_KEPT: Final = 128  # each holds a file open, of which many systems allow 1,024
 PCODEC_KINDS: Final = frozenset({"f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8"})
 
 
@@ -245,7 +246,7 @@ class ShardedArray:
 
     def _forget(self) -> None:
         self._codec = _codec(self.layout.codec)
-        self._shards: dict[int, tuple[mmap.mmap, NDArray[np.uint64]]] = {}
+        self._shards: OrderedDict[int, tuple[mmap.mmap, NDArray[np.uint64]]] = OrderedDict()
         self._checked = np.zeros(self.layout.n_shards * self.layout.chunks_per_shard, dtype=bool)
         self._decoded: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
@@ -313,6 +314,8 @@ class ShardedArray:
         """A shard, mapped, and its checked index."""
         if shard not in self._shards:
             self._shards[shard] = self._map(shard)
+            if len(self._shards) > MAPPED_SHARDS_KEPT:
+                self._shards.popitem(last=False)
         return self._shards[shard]
 
     def _map(self, shard: int) -> tuple[mmap.mmap, NDArray[np.uint64]]:
