@@ -22,6 +22,7 @@ from eegstore import hookimpl
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 KEPT_BYTES = 1 << 26
+SAFE_PATH = "PYTHONSAFEPATH"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -50,17 +51,22 @@ class Serial:
 
 
 @contextlib.contextmanager
-def _main_left_alone() -> Iterator[None]:
-    """Keep new processes from importing the caller's script.
+def _fresh() -> Iterator[None]:
+    """Keep new processes from importing the caller's script, and modules of the current folder.
 
-    They need nothing of it, and a script without the ``__main__`` guard would build in each.
+    They need nothing of either. A script without the ``__main__`` guard would build in each, and
+    a file that is called ``signal.py`` and lies among the data would run.
     """
-    main = sys.modules["__main__"]
+    main, safe_path = sys.modules["__main__"], os.environ.get(SAFE_PATH)
     sys.modules["__main__"] = ModuleType("__main__")
+    os.environ[SAFE_PATH] = "1"
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        del os.environ[SAFE_PATH]
+        if safe_path is not None:
+            os.environ[SAFE_PATH] = safe_path
 
 
 def _keep_freed_memory() -> None:
@@ -90,7 +96,7 @@ def _start_worker() -> None:
 
 class _Pool(ProcessPoolExecutor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        with _main_left_alone():
+        with _fresh():
             return super().submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -110,7 +116,8 @@ class Processes:
 
     def __call__(self, n_workers: int) -> Executor:
         context = multiprocessing.get_context("spawn")
-        return _Pool(n_workers, mp_context=context, initializer=_start_worker)
+        with _fresh():  # it starts the process that tracks semaphores
+            return _Pool(n_workers, mp_context=context, initializer=_start_worker)
 
 
 @hookimpl
