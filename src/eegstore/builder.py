@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from eegstore import registry
 from eegstore.account import Listener, Report, Run, Stages
 from eegstore.attributes import HistoryEntry
+from eegstore.calls import guarded
 from eegstore.commit import (
     Commit,
     NarrowColumn,
@@ -267,8 +269,9 @@ def _log(store: Path) -> None:
     # What cannot be logged is told all the same: the disk may be full.
     with contextlib.suppress(OSError):
         if is_building(store):
-            with (build_folder(store) / "log.txt").open("a", encoding="utf-8") as log:
-                log.write(traceback.format_exc())
+            log = build_folder(store) / "log.txt"
+            with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(traceback.format_exc())
 
 
 def _close(store: Path) -> None:
@@ -317,7 +320,8 @@ def _pair_early(plan: Plan) -> None:
 
 def _extract(plan: Plan, stages: Stages, run: Run) -> None:
     """Run the tasks; each leaves its shards and its receipt on the disk."""
-    factory = registry.create("executor", run.executor, {}, plan.folder)
+    executor = registry.create("executor", run.executor, {}, plan.folder)
+    factory = functools.partial(guarded, "executor", executor, executor)
     plan_file = write_plan(plan, run.check_determinism)
     names = [task.name for task in plan.tasks]
     run.listener("extract", 0, len(names))

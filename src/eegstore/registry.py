@@ -75,15 +75,16 @@ def _problem(kind: str, cls: Any) -> str:
     missing = [member for member in MEMBERS.get(kind, ("__call__",)) if member not in members]
     if missing:
         return f"{cls.__name__} lacks {', '.join(missing)}"
-    return (_reads_problem(cls) if kind == "extractor" else "") or _options_problem(cls)
+    return _reads_problem(kind, cls) or _options_problem(cls)
 
 
-def _reads_problem(cls: Any) -> str:
-    """Why no block can be made for an extractor, or an empty string."""
-    if cls.table not in ("trials", "stimuli"):
+def _reads_problem(kind: str, cls: Any) -> str:
+    """Why a plugin cannot be given what it reads, or an empty string."""
+    if kind == "extractor" and cls.table not in ("trials", "stimuli"):
         return f"{cls.__name__}.table is {cls.table!r}, expected 'trials' or 'stimuli'"
-    reads = cls.reads
-    if not isinstance(reads, tuple) or not reads or any(not isinstance(one, str) for one in reads):
+    reads = getattr(cls, "reads", ())
+    none = kind == "extractor" and not reads
+    if none or not isinstance(reads, tuple) or any(not isinstance(one, str) for one in reads):
         return f"{cls.__name__}.reads is {reads!r:.40}, expected a tuple of column names"
     return ""
 

@@ -64,7 +64,7 @@ def _words(owner: str, name: str, values: Any) -> tuple[str, ...]:
     wrong = [word for word in words if not isinstance(word, str)]
     if wrong or isinstance(values, str):
         given = type(wrong[0] if wrong else values).__name__
-        raise ValueError(f"{owner}.{name} has a {given}, expected a sequence of str")
+        raise ValueError(f"{owner}.{name}: got {given}, expected str in a list")
     return words
 
 
