@@ -331,6 +331,7 @@ def test_of_a_long_key_both_ends_are_shown(tmp_path):
         ("extract=1", "extract: got 1, expected a list"),
         ("split.seed=1", "split.plugin: missing, and it has no default"),
         ("name=\udcff", r"name: got '\udcff', expected what JSON has too"),
+        ("source.a.b\udcff=3", r"source.a.'b\udcff': got 'b\udcff', expected what JSON has too"),
         ("source.seed=nan", "source.seed: got nan, expected what JSON has too"),
         ("source" + ".a" * 5000 + "=1", f"{NESTED}, expected at most 32 levels"),
     ],

@@ -316,12 +316,14 @@ def _tuples(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value that is neither a table nor a list, and the keys to it."""
+    """Each key, and each value that is neither a table nor a list; with the keys to it."""
     if not isinstance(value, Mapping | list | tuple):
         yield place, value
         return
     for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
-        yield from _values(part, (*place, str(key)))
+        inside = (*place, str(key))
+        yield inside, key
+        yield from _values(part, inside)
 
 
 def _has_json(value: Any) -> bool:
