@@ -297,8 +297,9 @@ def check_space(plan: Plan) -> None:
     parent = plan.store.absolute().parent
     free = shutil.disk_usage(parent).free
     if plan.recipe.store.codec == "raw" and needed > free:
+        unit, size = ("GB", 1e9) if needed >= 1e9 else ("MB", 1e6)
         raise InputError(
-            f"{parent}: {free / 1e9:.1f} GB free, the build writes {needed / 1e9:.1f} GB; "
+            f"{parent}: {free / size:.1f} {unit} free, the build writes {needed / size:.1f} {unit}; "
             "make room or choose another OUT"
         )
 
