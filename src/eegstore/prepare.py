@@ -299,8 +299,8 @@ def check_space(plan: Plan) -> None:
     if plan.recipe.store.codec == "raw" and needed > free:
         unit, size = ("GB", 1e9) if needed >= 1e9 else ("MB", 1e6)
         raise InputError(
-            f"{parent}: {free / size:.1f} {unit} free, the build writes {needed / size:.1f} {unit}; "
-            "make room or choose another OUT"
+            f"{parent}: {free / size:.1f} {unit} free, the build writes {needed / size:.1f} "
+            f"{unit}; make room or choose another OUT"
         )
 
 
