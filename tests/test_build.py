@@ -441,7 +441,7 @@ def test_a_build_that_cannot_fit_does_not_start(
     monkeypatch.setattr(
         prepare.shutil, "disk_usage", lambda path: type("Usage", (), {"free": usage[2]})
     )
-    with pytest.raises(InputError, match=r"GB free, the build writes .* make room"):
+    with pytest.raises(InputError, match=r"MB free, the build writes .* make room"):
         eegstore.build(recipe(), tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()
 
