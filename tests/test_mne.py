@@ -11,10 +11,10 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-import scipy.io
 
 from eegstore import InputError, RecipeError, registry
 from eegstore_plugins.mne_files import files_of
+from recordings import signal, write_eeglab
 
 SFREQ = 100.0
 ANNOTATIONS = [(1.0, "face"), (3.0, "house"), (5.0, "face"), (7.0, "car 10"), (9.0, "car 9")]
@@ -288,43 +288,27 @@ def test_fingerprint_covers_the_parts_of_a_split_file(tmp_path, recording):
     assert source(recording).fingerprint() != before
 
 
-def write_eeglab(path, data, nested=True):
-    """An EEGLAB set of three channels and two events, the signal beside it or inside."""
-    signal = np.random.default_rng(0).normal(size=(3, 500)).astype(np.float32)
-    eeg = {
-        "nbchan": 3, "trials": 1, "pnts": 500, "srate": SFREQ, "xmin": 0.0, "xmax": 4.99,
-        "data": signal if data is None else data,
-        "chanlocs": np.array([("Fz",), ("Cz",), ("Pz",)], dtype=[("labels", "O")]),
-        "event": np.array(
-            [("face", 101.0), ("house", 301.0)], dtype=[("type", "O"), ("latency", "f8")]
-        ),
-    }  # fmt: skip
-    scipy.io.savemat(path, {"EEG": eeg} if nested else eeg, appendmat=False)
-    return signal
-
-
 @pytest.mark.parametrize("nested", [True, False])
 def test_an_eeglab_signal_under_another_name_is_read_and_covered(tmp_path, nested):
-    signal = write_eeglab(tmp_path / "renamed.set", "signal.fdt", nested)
-    signal.T.tofile(tmp_path / "signal.fdt")
+    write_eeglab(tmp_path / "renamed.set", "signal.fdt", nested)
     one = source(tmp_path / "renamed.set", tmin=0.0, tmax=0.5)
     assert one.scan().stimulus_key.tolist() == ["face", "house"]
-    assert np.allclose(one.read(1, 2)[0] * 1e6, signal[:, 300:351], atol=1e-5)
+    assert np.allclose(one.read(1, 2)[0] * 1e6, signal()[:, 300:351], atol=1e-5)
     before = one.fingerprint()
-    (2 * signal.T).tofile(tmp_path / "signal.fdt")
+    (2 * signal().T).tofile(tmp_path / "signal.fdt")
     assert one.fingerprint() != before
 
 
 def test_an_eeglab_set_of_its_own_signal_is_its_only_file(tmp_path):
     for nested in (True, False):
-        write_eeglab(tmp_path / "whole.set", None, nested)
+        write_eeglab(tmp_path / "whole.set", nested=nested)
         assert files_of(tmp_path / "whole.set") == [tmp_path / "whole.set"]
         assert source(tmp_path / "whole.set", tmin=0.0, tmax=0.5).scan().n_trials == 2
 
 
 def test_a_stale_name_of_the_signal_falls_back_on_the_sets_own(tmp_path):
-    signal = write_eeglab(tmp_path / "rec.set", "../gone.fdt")
-    signal.T.tofile(tmp_path / "rec.fdt")
+    write_eeglab(tmp_path / "rec.set", "../gone.fdt")
+    (tmp_path.parent / "gone.fdt").rename(tmp_path / "rec.fdt")
     assert source(tmp_path / "rec.set", tmin=0.0, tmax=0.5).scan().n_trials == 2
     assert files_of(tmp_path / "rec.set") == [tmp_path / "rec.set", tmp_path / "rec.fdt"]
 
@@ -435,7 +419,7 @@ def test_a_header_whose_signal_is_missing_is_refused(tmp_path):
 def test_a_recording_that_names_a_file_elsewhere_is_refused(tmp_path, place):
     folder, name = tmp_path / "recording", f"{place.format(tmp_path)}/signal.fdt"
     folder.mkdir()
-    write_eeglab(folder / "rec.set", name).T.tofile(tmp_path / "signal.fdt")
+    write_eeglab(folder / "rec.set", name)
     (folder / "rec.vhdr").write_text(f"[Common Infos]\nDataFile={name}\n")
     for file in ("rec.set", "rec.vhdr"):
         refused(rf"{file}: names a file outside of its folder, '.*signal\.fdt'", folder / file)
