@@ -44,7 +44,12 @@ def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
 
 def _row(table: Table, *cells: str | Text) -> None:
     """Add a row; text is shown as it is, never read as markup."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+    table.add_row(*(Text(_escaped(cell)) if isinstance(cell, str) else cell for cell in cells))
+
+
+def _escaped(text: str) -> str:
+    """The text on one line, what is not printable escaped: names in data drive no terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -52,9 +57,9 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _titled(title: str, facts: str, notice: str) -> Iterator[RenderableType]:
-    yield Text.assemble((title, "bold"), "  ", facts)
+    yield Text.assemble((_escaped(title), "bold"), "  ", facts)
     if notice:
-        yield Text(notice, style="yellow")
+        yield Text(_escaped(notice), style="yellow")
     yield ""
 
 
@@ -134,7 +139,7 @@ def plan(planned: Plan) -> RenderableType:
         )
     lines = [*_titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
     lines += [Text(f"drop     {entry.path} (needs --overwrite)") for entry in planned.dropped]
-    lines += [Text(f"mend     {one.file}: {one.problem}") for one in planned.damage]
+    lines += [Text(_escaped(f"mend     {one.file}: {one.problem}")) for one in planned.damage]
     if planned.up_to_date:
         lines.append("Up to date: nothing to do.")
     else:

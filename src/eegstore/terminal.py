@@ -85,7 +85,8 @@ def _claim_stdout() -> None:
         return
     sys.stdout.flush()
     own = os.dup(sys.stdout.fileno())
-    Terminal.results = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    # A name that is not UTF-8 is shown escaped; in JSON that is its escape too.
+    Terminal.results = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors="backslashreplace")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
