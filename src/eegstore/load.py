@@ -33,6 +33,13 @@ class TrialLoader:
     Trials that are invalid are never among them, nor, where a stimulus' column is asked for,
     trials without a stimulus.
 
+    Attributes
+    ----------
+    rows
+        int64, (trial,): the trials, as rows of the store.
+    keys
+        Path to key of each column that is read: other keys, other values.
+
     Raises
     ------
     InputError
@@ -50,6 +57,9 @@ class TrialLoader:
         names = [columns] if isinstance(columns, str) else columns
         self._columns = {name: _find(store, name) for name in names}
         self.rows = _rows(store, split, rows)
+        used = [store.trials["stimulus"], store.trials["split"]]
+        used += [column for column, _ in self._columns.values()]
+        self.keys = {column.entry.path: column.entry.key for column in used}
         if any(joined for _, joined in self._columns.values()):
             self.rows = self.rows[self._stimulus[self.rows] >= 0]
 

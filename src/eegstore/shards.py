@@ -324,7 +324,8 @@ class ShardedArray:
             raise self._damage(shard, "is missing")
         try:
             with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
+                opened = os.fstat(file.fileno())
+                size = opened.st_size
                 least = max(size, self.layout.index_bytes)
                 expected = least if self._sizes is None else int(self._sizes[shard])
                 if size != expected:
@@ -332,9 +333,10 @@ class ShardedArray:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise self._damage(shard, "is missing") from None
-        # A new column's document is written after its shards: this was mapped before them.
-        if self._key is not None and self._key != self._key_on_disk():
-            raise DamageError(f"{self.folder}: was replaced by a later build; open the store again")
+        # A column's document is there only while its shards are, and no file ever comes back: what
+        # still is in its place, after the document was read, was in it then.
+        if self._is_replaced() or not _is_at(path, opened):
+            raise self._replaced()
         index = mapped[-self.layout.index_bytes : -CRC_BYTES]
         if crc32c(index).to_bytes(CRC_BYTES, "little") != mapped[-CRC_BYTES:]:
             raise self._damage(shard, "the index fails its crc32c")
@@ -353,9 +355,25 @@ class ShardedArray:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
+    def _is_replaced(self) -> bool:
+        return self._key is not None and self._key != self._key_on_disk()
+
+    def _replaced(self) -> DamageError:
+        return DamageError(f"{self.folder}: was replaced by a later build; open the store again")
+
     def _damage(self, shard: int, problem: str) -> DamageError:
+        if self._is_replaced():
+            return self._replaced()
         name = self.folder.name + "/" + self.layout.shard_name(shard)
         return DamageError(
             f"{self.folder.parent.name}/{name}: {problem}; "
             "'eegstore verify --deep' shows all damage; delete the damaged files and build again"
         )
+
+
+def _is_at(path: Path, opened: os.stat_result) -> bool:
+    """Whether a path still names the file that was opened through it, and is open."""
+    try:
+        return os.path.samestat(path.stat(), opened)
+    except OSError:
+        return False

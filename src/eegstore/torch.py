@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from eegstore.errors import DamageError
 from eegstore.load import TrialLoader
 from eegstore.store import open_store
 
@@ -24,8 +25,9 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
     split, columns, rows
         As in ``eegstore.load.TrialLoader``: columns of the stimuli arrive a row a trial.
 
-    It is picklable: each worker of a ``DataLoader`` opens the store itself. With a warm page
-    cache no worker at all is the fastest.
+    It is picklable: each worker of a ``DataLoader`` opens the store itself, and raises where a
+    column is no longer the one that was opened first. With a warm page cache no worker at all is
+    the fastest.
     """
 
     def __init__(
@@ -43,11 +45,18 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         self._loader = TrialLoader(open_store(path), split, columns, rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_arguments": self._arguments}
+        return {"_arguments": self._arguments, "keys": self._loader.keys}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        keys = state.pop("keys")
         self.__dict__.update(state)
         self._open()
+        for path, key in self._loader.keys.items():
+            if keys[path] != key:
+                raise DamageError(
+                    f"{self._arguments[0]}: {path} was replaced by a later build; "
+                    "make the data set again"
+                )
 
     def __len__(self) -> int:
         return len(self._loader)
