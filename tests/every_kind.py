@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ PROFILES: Final[dict[str, dict[str, Any]]] = {
     "small": {"codec": "small"},
     "archive": {"codec": "archive"},
 }
-N_TRIALS: Final = 19  # the last chunk of four rows has one of padding
+N_TRIALS: Final = 19  # in chunks of two, the last of which has one row of padding
 CH_NAMES: Final = ("Fz", "Cz", "Öz")
 N_TIMES, SFREQ = 64, 128.0
 INVALID: Final = 5
@@ -86,16 +87,24 @@ def write_input(folder: Path) -> None:
     twin.write_bytes(original.read_bytes())
 
 
-def build(
-    folder: Path, profile: str, recipe: Mapping[str, Any] = RECIPE, **options: Any
+def build_in_shards(
+    recipe: Mapping[str, Any], out: Path, shard_bytes: int, stimuli: int, **options: Any
 ) -> eegstore.builder.Report:
-    """Build ``folder/PROFILE.zarr``: three shards of trials, two of stimuli, chunks of four rows.
-
-    Run it in the folder of the input; options are those of ``eegstore.build``.
-    """
+    """Build with shards of four chunks, of so many bytes of EEG and of so many stimuli."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "SHARD_BYTES", 8 * TRIAL_BYTES)
-        patch.setattr(plan, "CHUNK_BYTES", 4 * TRIAL_BYTES)
-        patch.setattr(plan, "STIMULI_SHARD_ROWS", 4)
-        whole = {**recipe, "store": PROFILES[profile]}
-        return eegstore.build(whole, folder / f"{profile}.zarr", **options)
+        patch.setattr(plan, "SHARD_BYTES", shard_bytes)
+        patch.setattr(plan, "CHUNK_BYTES", shard_bytes // 4)
+        patch.setattr(plan, "STIMULI_SHARD_ROWS", stimuli)
+        return eegstore.build(recipe, out, **options)
+
+
+def build(folder: Path, profile: str, **options: Any) -> Path:
+    """The store ``folder/PROFILE.zarr`` of the input in a folder.
+
+    Three shards of trials and two of stimuli; options are those of ``eegstore.build``.
+    """
+    store = folder / f"{profile}.zarr"
+    with contextlib.chdir(folder):
+        recipe = {**RECIPE, "store": PROFILES[profile]}
+        build_in_shards(recipe, store, 8 * TRIAL_BYTES, 4, **options)
+    return store

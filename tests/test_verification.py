@@ -45,13 +45,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     folder = tmp_path_factory.mktemp("stores")
     write_input(folder)
 
-    @functools.cache
-    def store(profile: str) -> Path:
-        with contextlib.chdir(folder):
-            build(folder, profile, executor="serial")
-        return folder / f"{profile}.zarr"
-
-    return store
+    return functools.cache(functools.partial(build, folder, executor="serial"))
 
 
 @pytest.fixture
