@@ -8,6 +8,7 @@ import pickle
 import resource
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +179,11 @@ def test_chunks_past_the_last_row_are_absent_from_the_index(tmp_path: Path) -> N
     assert len(content) == 12 + 64 + CRC_BYTES
 
 
+@pytest.mark.promise("P6")
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_flipped_bit_is_found_before_it_is_read(tmp_path: Path, codec: str) -> None:
+def test_every_flipped_bit_is_found_before_it_is_read(
+    tmp_path: Path, codec: str, figure: Callable[[str, int, int], None]
+) -> None:
     layout = Layout(7, (3,), "float32", 8, 4, codec)
     finished = write(tmp_path / "t" / "column", layout, values_of(layout))
     shard = tmp_path / "t" / "column" / layout.shard_name(0)
@@ -191,8 +195,10 @@ def test_every_flipped_bit_is_found_before_it_is_read(tmp_path: Path, codec: str
         array = ShardedArray(tmp_path / "t" / "column", layout, sizes_of(finished))
         with pytest.raises(DamageError, match=r"t/column/c/0/0: .*crc32c"):
             array.take(np.array([6, 0]))
+    figure("of all bits of a small shard found when flipped", 8 * len(content), 8 * len(content))
 
 
+@pytest.mark.promise("P6")
 @settings(deadline=None, max_examples=80)
 @given(layout=layouts(), data=st.data())
 def test_a_flipped_bit_is_found_in_any_shard(layout: Layout, data: st.DataObject) -> None:

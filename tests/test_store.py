@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,16 +238,6 @@ def test_what_is_no_store_is_refused_in_one_line(
     assert type(refused.value) is error
 
 
-def test_a_newer_format_is_refused(tmp_path: Path, path: Path) -> None:
-    copy = Path(shutil.copytree(path, tmp_path / "s.zarr"))
-    edit_root(copy, lambda root: root["attributes"]["eegstore"].update(format=2))
-    with pytest.raises(InputError) as refused:
-        open_store(copy)
-    assert str(refused.value) == (
-        f"{copy}: store format 2 is newer than this eegstore reads (1); upgrade eegstore"
-    )
-
-
 @pytest.mark.parametrize(
     "edit",
     [
@@ -306,6 +298,46 @@ def test_an_open_store_never_reads_what_a_later_build_has_put_in_its_place(tmp_p
     assert not np.array_equal(open_store(out).trials["eeg"][:16], before)
     # What the second build did not change is still the same column.
     np.testing.assert_array_equal(opened.stimuli["hog"][:], open_store(out).stimuli["hog"][:])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[]", b"\xff"])
+def test_a_document_that_is_damaged_once_the_store_is_open_stops_its_column(
+    tmp_path: Path, path: Path, content: bytes | None
+) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "s.zarr"))
+    opened = open_store(copy)
+    (copy / "trials/eeg/zarr.json").unlink()
+    if content is not None:
+        (copy / "trials/eeg/zarr.json").write_bytes(content)
+    with pytest.raises(DamageError, match="trials/eeg: was replaced by a later build; open"):
+        opened.trials["eeg"][:]
+    with pytest.raises(DamageError, match=r"trials/eeg/zarr\.json"):
+        open_store(copy)
+
+
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """Without root's right to read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_store_that_may_not_be_read_is_refused_and_no_damage(tmp_path: Path, path: Path) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "s.zarr"))
+    copy.chmod(0)
+    try:
+        for call in (open_store, eegstore.verify):
+            with unprivileged(), pytest.raises(InputError) as refused:
+                call(copy)
+            said = f"{copy}: zarr.json cannot be read (Permission denied)"
+            assert str(refused.value) == said
+    finally:
+        copy.chmod(0o755)
 
 
 def test_opening_a_store_imports_neither_zarr_nor_a_plugin(path: Path) -> None:
