@@ -73,7 +73,7 @@ def outcome(name: str, options: Sequence[str | Path]) -> bool:
     seconds, found = time.monotonic() - start, ended.returncode != 0
     print(f"{name:12}{executions:12,} executions{seconds:7.0f} s{found:5} findings", flush=True)
     if found:
-        print(*(line for line in log.splitlines() if not NOISE.fullmatch(line)), sep="\n")
+        print(*(line[:200] for line in log.splitlines() if not NOISE.fullmatch(line)), sep="\n")
     return found
 
 

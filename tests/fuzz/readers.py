@@ -94,8 +94,8 @@ class Reader:
         seconds = time.thread_time() - start
         assert seconds < LIMIT_S, f"{len(content)} bytes took {seconds:.1f} s"
         if refusal is not None:
-            assert 0 < len(refusal) < MAX_MESSAGE, f"{len(refusal)} letters: {refusal}"
-            assert "\n" not in refusal, f"several lines: {refusal}"
+            assert 0 < len(refusal) < MAX_MESSAGE, f"{len(refusal)} letters: {refusal:.200}"
+            assert "\n" not in refusal, f"several lines: {refusal:.200}"
         return refusal
 
 
