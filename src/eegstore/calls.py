@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from eegstore import errors
-from eegstore.errors import EegStoreError, InputError, PluginError, described, text_of
+from eegstore.errors import EegStoreError, InputError, PluginError
 from eegstore.machine import Overdue, in_thread, signals_arrive
+from eegstore.wording import described, text_of
 
 T = TypeVar("T")
 

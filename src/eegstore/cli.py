@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import typer
 
 from eegstore import __version__
 from eegstore.errors import DamageError
-from eegstore.terminal import print_json, progress, reported, show, write
+from eegstore.terminal import open_streams, print_json, progress, reported, show, tell, write
 
 app = typer.Typer(
     name="eegstore",
@@ -31,7 +32,7 @@ StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="A store's 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"eegstore {__version__}")
+        write(f"eegstore {__version__}\n")
         raise typer.Exit
 
 
@@ -137,7 +138,9 @@ def _format_parameters(format_name: str) -> Iterator[inspect.Parameter]:
         return
     from eegstore import registry
 
-    for plugin in registry.usable("exporter"):
+    with contextlib.redirect_stdout(sys.stderr):
+        exporters = registry.usable("exporter")
+    for plugin in exporters:
         if plugin.name != format_name:
             continue
         fields = registry.options_model(cast(Any, plugin.cls)).model_fields
@@ -220,7 +223,7 @@ def verify_command(
     elif found:
         show(render.damage(found))
         mend = "'eegstore build RECIPE STORE --deep' makes again exactly what is damaged"
-        print(f"eegstore: {store}: {len(found)} damaged; {mend}", file=sys.stderr)
+        tell(f"{store}: {len(found)} damaged; {mend}")
     else:
         checked = "every byte is" if deep else "metadata, presence and sizes are"
         show(f"{store}: {checked} as committed", quiet)
@@ -286,5 +289,6 @@ def recipes_command(
 
 def main() -> None:
     """Run the command line."""
+    open_streams()
     add_export_command(_format_of(sys.argv[1:]))
     app()

@@ -42,7 +42,8 @@ def run_tasks(
                 number = waiting.popleft()
                 try:
                     running[executor.submit(run_task, plan_file, number)] = number
-                except BrokenExecutor:  # a worker died while none of its tasks was waited for
+                # A worker died while none of its tasks was waited for, or while it started.
+                except (BrokenExecutor, BrokenPipeError):
                     lost.append(number)
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
-
-MAX_TEXT: Final = 400
-MAX_DESCRIBED: Final = 190
+from typing import ClassVar
 
 
 class EegStoreError(Exception):
@@ -58,18 +55,3 @@ class InterruptedBuildError(EegStoreError):
     """A person or the system stopped the build; running it again resumes it."""
 
     exit_code = 130
-
-
-def text_of(error: BaseException, limit: int = MAX_TEXT) -> str:
-    """What an error says, on one line that a person can read, whoever wrote its class."""
-    try:
-        text = " ".join(str(error).split())
-    except BaseException:
-        text = "(its text cannot be had)"
-    return text if len(text) <= limit else f"{text[:limit]} …"
-
-
-def described(error: BaseException) -> str:
-    """The class of an error and what it says, on one line."""
-    name = type(error).__name__
-    return f"{name}: {text_of(error, MAX_DESCRIBED - len(name))}".removesuffix(": ")

@@ -21,9 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from eegstore import hookspecs
-from eegstore.errors import EegStoreError, PluginError, RecipeError, described, text_of
+from eegstore.errors import EegStoreError, PluginError, RecipeError
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
 from eegstore.recipe import Recipe, explain, nearest
+from eegstore.wording import described, text_of
 
 BUILT_IN: Final = "eegstore"
 PLUGIN_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -199,7 +200,7 @@ def find(kind: str, name: str) -> Plugin:
         raise PluginError(f"{kind} {name!r} of {broken.distribution} is broken: {broken.status}")
     hints = [nearest(name, [one.name for one in usable(kind)])]
     hints += [f"not loaded: {one.distribution}, {one.status}" for one in plugins() if not one.kind]
-    raise RecipeError(f"no {kind} is called {name!r}; {'; '.join(hints)}")
+    raise RecipeError(f"no {kind} is called {name!r:.80}; {'; '.join(hints)}")
 
 
 @functools.cache

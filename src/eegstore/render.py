@@ -15,6 +15,7 @@ from eegstore.prepare import Plan
 from eegstore.registry import OK, Plugin
 from eegstore.store import Store
 from eegstore.verification import Damage
+from eegstore.wording import printable
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 SHORT_DIGEST = 12
@@ -44,12 +45,12 @@ def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
 
 def _row(table: Table, *cells: str | Text) -> None:
     """Add a row; text is shown as it is, never read as markup."""
-    table.add_row(*(Text(_escaped(cell)) if isinstance(cell, str) else cell for cell in cells))
+    table.add_row(*(_text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
-def _escaped(text: str) -> str:
-    """The text on one line, what is not printable escaped: names in data drive no terminal."""
-    return text if text.isprintable() else repr(text)[1:-1]
+def _text(text: str, style: str = "") -> Text:
+    """A line that is shown as it is; names in data drive no terminal."""
+    return Text(printable(text), style=style)
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -57,9 +58,9 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _titled(title: str, facts: str, notice: str) -> Iterator[RenderableType]:
-    yield Text.assemble((_escaped(title), "bold"), "  ", facts)
+    yield Text.assemble((printable(title), "bold"), "  ", facts)
     if notice:
-        yield Text(_escaped(notice), style="yellow")
+        yield _text(notice, style="yellow")
     yield ""
 
 
@@ -67,12 +68,12 @@ def report(done: Report) -> RenderableType:
     """What a build did."""
     facts = f"{plural(done.n_trials, 'trial')}, {plural(done.n_stimuli, 'stimulus')}"
     lines = list(_titled(str(done.store), facts, done.notice))
-    lines += [Text(f"note: {hint}", style="yellow") for hint in done.hints]
+    lines += [_text(f"note: {hint}", style="yellow") for hint in done.hints]
     if done.history is None:
         lines.append("Up to date: nothing to do.")
     else:
         lines += _history(done)
-    lines.append(Text(f"digest {done.digest[:SHORT_DIGEST]}"))
+    lines.append(_text(f"digest {done.digest[:SHORT_DIGEST]}"))
     return Group(*lines)
 
 
@@ -89,11 +90,11 @@ def _history(done: Report) -> Iterator[RenderableType]:
     yield ""
     workers = plural(history.n_workers, "worker")
     where = "serial" if history.executor == "serial" else f"{history.executor}, {workers}"
-    yield Text(f"{history.seconds:.1f} s in all ({where})")
+    yield _text(f"{history.seconds:.1f} s in all ({where})")
     for verb in ("computed", "mended", "reused", "dropped"):
         paths = getattr(history, verb)
         if paths:
-            yield Text(f"{verb:9}{_some(paths)}")
+            yield _text(f"{verb:9}{_some(paths)}")
     counts = history.counts
     if not done.n_stimuli:
         counts = counts | {"unpaired": 0}
@@ -103,12 +104,12 @@ def _history(done: Report) -> Iterator[RenderableType]:
         ("skipped", "events left out:"),
     ):
         if counts.get(what):
-            yield Text(f"{what:9}{counts[what]:,} {remark}", style="yellow")
+            yield _text(f"{what:9}{counts[what]:,} {remark}", style="yellow")
     shown = 5
     for line in history.skipped[:shown]:
-        yield Text(f"         {line}", style="yellow")
+        yield _text(f"         {line}", style="yellow")
     if len(history.skipped) > shown:
-        yield Text(f"         … and {len(history.skipped) - shown} more, in the store's history")
+        yield _text(f"         … and {len(history.skipped) - shown} more, in the store's history")
 
 
 def _deed(planned: Plan, path: str) -> str:
@@ -138,13 +139,13 @@ def plan(planned: Plan) -> RenderableType:
             "reuse" if column.path in reused else _deed(planned, column.path),
         )
     lines = [*_titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
-    lines += [Text(f"drop     {entry.path} (needs --overwrite)") for entry in planned.dropped]
-    lines += [Text(_escaped(f"mend     {one.file}: {one.problem}")) for one in planned.damage]
+    lines += [_text(f"drop     {entry.path} (needs --overwrite)") for entry in planned.dropped]
+    lines += [_text(f"mend     {one.file}: {one.problem}") for one in planned.damage]
     if planned.up_to_date:
         lines.append("Up to date: nothing to do.")
     else:
         if planned.rewritten:
-            lines.append(Text(f"write    {', '.join(planned.rewritten)}"))
+            lines.append(_text(f"write    {', '.join(planned.rewritten)}"))
         if planned.resumes:
             lines.append("An unfinished build is resumed.")
         lines.append(
@@ -199,9 +200,9 @@ def store(opened: Store) -> RenderableType:
     lines += [table, ""]
     splits = ", ".join(f"{name} {count:,}" for name, count in opened.splits.items())
     builds = plural(len(opened.attributes.history), "build")
-    lines.append(Text(f"splits {splits}"))
-    lines.append(Text(f"digest {opened.digest}"))
-    lines.append(Text(f"built by eegstore {opened.attributes.version}, {builds}"))
+    lines.append(_text(f"splits {splits}"))
+    lines.append(_text(f"digest {opened.digest}"))
+    lines.append(_text(f"built by eegstore {opened.attributes.version}, {builds}"))
     return Group(*lines)
 
 
@@ -227,7 +228,7 @@ def plugins(found: Iterable[Plugin]) -> RenderableType:
     table = _table("kind", "name", "version", "distribution", "status")
     for plugin in found:
         row = plugin.row()
-        status = Text(row["status"], style="green" if row["status"] == OK else "red")
+        status = _text(row["status"], style="green" if row["status"] == OK else "red")
         _row(table, row["kind"] or "?", *(row[key] for key in list(row)[1:4]), status)
     return table
 

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TextIO
 import typer
 
 from eegstore.errors import EegStoreError, InterruptedBuildError
+from eegstore.wording import described, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 P = ParamSpec("P")
+MAX_SAID: Final = 4000
 EXIT_S: Final = 2.0
 GRACE_S: Final = 3.0
 INTERRUPTED: Final = InterruptedBuildError.exit_code
@@ -42,16 +44,14 @@ def reported(command: Callable[P, int | None]) -> Callable[P, None]:
         code = 0
         try:
             _end_on_signals()
-            _claim_stdout()
-            code = command(*args, **kwargs) or 0
-        except BrokenPipeError:
-            # The reader has gone; what is left in the buffer has nowhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), Terminal.results.fileno())
+            with contextlib.redirect_stdout(sys.stderr):
+                code = command(*args, **kwargs) or 0
         except KeyboardInterrupt:
             code = _tell_interrupted()
-        except Exception as error:
+        except BaseException as error:
             if kwargs.get("debug"):
-                traceback.print_exc()
+                for line in traceback.format_exc().splitlines():
+                    _say(line)
             # Where Ctrl-C met an import, an ImportError may come of it.
             ended = Terminal.interrupted and not isinstance(error, InterruptedBuildError)
             code = _tell_interrupted() if ended else _tell(error, bool(kwargs.get("debug")))
@@ -62,32 +62,40 @@ def reported(command: Callable[P, int | None]) -> Callable[P, None]:
     return run
 
 
-def _tell(error: Exception, debug: bool) -> int:
+def _tell(error: BaseException, debug: bool) -> int:
     """Print an error; its exit code."""
     if isinstance(error, EegStoreError):
-        print(f"eegstore: {printable(str(error))}", file=sys.stderr)
+        tell(str(error))
         return error.exit_code
-    text = printable(f"unexpected {type(error).__name__}: {error}")
-    print(f"eegstore: {text}", file=sys.stderr)
+    tell(f"unexpected {described(error)}")
     if not debug:
-        print("this is a defect of eegstore; --debug shows where", file=sys.stderr)
+        _say("this is a defect of eegstore; --debug shows where")
     return 1
 
 
 def _tell_interrupted() -> int:
-    print("eegstore: interrupted; run the same command again", file=sys.stderr)
+    tell("interrupted; run the same command again")
     return INTERRUPTED
 
 
-def _claim_stdout() -> None:
-    """Keep stdout for results: what a plugin or a C library prints there goes to stderr."""
-    if sys.stdout is None:
-        return
-    sys.stdout.flush()
-    own = os.dup(sys.stdout.fileno())
-    # A name that is not UTF-8 is shown escaped; in JSON that is its escape too.
-    Terminal.results = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors="backslashreplace")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+def open_streams() -> None:
+    """Keep stdout for results: what a plugin or a C library prints there goes to stderr.
+
+    A stream that the process was started without is the null device: a file that is opened later
+    would take its number, and get what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", errors="backslashreplace", closefd=False)
+    encoding = sys.stdout.encoding if sys.stdout else "utf-8"
+    own = os.dup(1)
+    os.dup2(2, 1)
+    # What the encoding lacks is shown escaped, and names that are no text.
+    sys.stdout = os.fdopen(own, "w", encoding=encoding, errors="backslashreplace")
+    Terminal.results = sys.stdout
 
 
 def _end_on_signals() -> None:
@@ -115,7 +123,8 @@ def _end_soon(reader: int) -> None:
     os.read(reader, 1)
     again, _, _ = select.select([reader], [], [], GRACE_S)
     if again:
-        os.write(2, b"eegstore: ended at once; run the same command again\n")
+        with contextlib.suppress(OSError):
+            os.write(2, b"eegstore: ended at once; run the same command again\n")
     os._exit(INTERRUPTED)
 
 
@@ -140,13 +149,18 @@ def warn_of_broken_plugins() -> None:
     """A line for each plugin that is installed and cannot be used, where plugins were loaded."""
     registry = sys.modules.get("eegstore.registry")
     for one in registry.broken() if registry else ():
-        line = f"plugin {one.name!r} of {one.distribution} is not used: {one.status}"
-        print(f"eegstore: {printable(line)}", file=sys.stderr)
+        tell(f"plugin {one.name!r} of {one.distribution} is not used: {one.status}")
 
 
-def printable(text: str) -> str:
-    """The text with control characters escaped: names in data must not drive the terminal."""
-    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
+def tell(text: str) -> None:
+    """Print a line of ours to stderr."""
+    _say(f"eegstore: {text[:MAX_SAID]}")
+
+
+def _say(line: str) -> None:
+    """Print a line to stderr; whether anybody hears it changes nothing."""
+    with contextlib.suppress(OSError):
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def show(renderable: RenderableType, quiet: bool = False) -> None:
@@ -155,7 +169,7 @@ def show(renderable: RenderableType, quiet: bool = False) -> None:
     from rich.text import Text
 
     if not quiet:
-        text = Text(renderable) if isinstance(renderable, str) else renderable
+        text = Text(printable(renderable)) if isinstance(renderable, str) else renderable
         console = Console(file=Terminal.results, highlight=False)
         # rich would end the process with an exit code of its own where the reader has gone.
         with console.capture() as captured:
@@ -165,13 +179,26 @@ def show(renderable: RenderableType, quiet: bool = False) -> None:
 
 def print_json(value: Any) -> None:
     """Print for a machine."""
-    write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    ascii_only = not Terminal.results.encoding.lower().startswith("utf")
+    text = json.dumps(value, indent=2, ensure_ascii=ascii_only)
+    # What is not printable stands in strings alone, but for the ends of lines.
+    write("".join(one if one.isprintable() else _json_escaped(one) for one in f"{text}\n"))
+
+
+def _json_escaped(one: str) -> str:
+    return one if one == "\n" else json.dumps(one)[1:-1]
 
 
 def write(text: str) -> None:
-    """Print a result as it is."""
-    Terminal.results.write(text)
-    Terminal.results.flush()
+    """Print a result as it is; a reader that has gone needs no more of it."""
+    try:
+        Terminal.results.write(text)
+        Terminal.results.flush()
+    except OSError as error:
+        # What is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), Terminal.results.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise EegStoreError(f"stdout: {error.strerror}") from error
 
 
 @contextlib.contextmanager
