@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from eegstore import hookimpl
@@ -69,6 +69,31 @@ def _fresh() -> Iterator[None]:
             os.environ[SAFE_PATH] = safe_path
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the new processes are whole.
+
+    One of which this process knows nothing yet could not be killed, and would tell of its broken
+    start. From the terminal Ctrl-C comes to all processes; it waits there until it is ignored.
+    """
+    came: list[int] = []
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    if threading.current_thread() is threading.main_thread():
+        given = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {one: handler for one, handler in given.items() if callable(handler)}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for one in handlers:
+            signal.signal(one, lambda number, _: came.append(number))
+        yield
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if came:
+            handlers[came[0]](came[0], None)
+
+
 def _keep_freed_memory() -> None:
     """Let the C library reuse the memory of a block's arrays for the next block.
 
@@ -83,6 +108,7 @@ def _keep_freed_memory() -> None:
 def _start_worker() -> None:
     """Leave Ctrl-C to the driver, and end when the driver does, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _keep_freed_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -96,7 +122,7 @@ def _start_worker() -> None:
 
 class _Pool(ProcessPoolExecutor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        with _fresh():
+        with _undisturbed(), _fresh():
             return super().submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -116,7 +142,7 @@ class Processes:
 
     def __call__(self, n_workers: int) -> Executor:
         context = multiprocessing.get_context("spawn")
-        with _fresh():  # it starts the process that tracks semaphores
+        with _undisturbed(), _fresh():  # it starts the process that tracks semaphores
             return _Pool(n_workers, mp_context=context, initializer=_start_worker)
 
 
