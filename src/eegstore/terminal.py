@@ -27,13 +27,18 @@ MAX_SAID: Final = 4000
 EXIT_S: Final = 2.0
 GRACE_S: Final = 3.0
 INTERRUPTED: Final = InterruptedBuildError.exit_code
+AGAIN: Final = "interrupted; run the same command again"
 
 
 class Terminal:
-    """What a process' commands share: where results go, and whether a signal has come."""
+    """What a process' commands share: where results go, and whether a signal has come.
+
+    ``told`` is whether the line that says how the command ended is there.
+    """
 
     results: TextIO = sys.stdout
     interrupted: bool = False
+    told: bool = False
 
 
 def reported(command: Callable[P, int | None]) -> Callable[P, None]:
@@ -74,7 +79,7 @@ def _tell(error: BaseException, debug: bool) -> int:
 
 
 def _tell_interrupted() -> int:
-    tell("interrupted; run the same command again")
+    tell(AGAIN)
     return INTERRUPTED
 
 
@@ -111,6 +116,7 @@ def _end_on_signals() -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(one) is not signal.SIG_IGN:
             signal.signal(one, _interrupt)
+    sys.unraisablehook = _show_unraisable
     threading.Thread(target=_end_soon, args=(reader,), daemon=True).start()
 
 
@@ -119,12 +125,22 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _show_unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Say nothing where Ctrl-C met a destructor: the grace ends the command all the same."""
+    if what.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(what)
+
+
 def _end_soon(reader: int) -> None:
     os.read(reader, 1)
-    again, _, _ = select.select([reader], [], [], GRACE_S)
-    if again:
+    select.select([reader], [], [], GRACE_S)
+    if not Terminal.told:
         with contextlib.suppress(OSError):
-            os.write(2, b"eegstore: ended at once; run the same command again\n")
+            os.write(2, f"eegstore: {AGAIN}\n".encode())
+    if multiprocessing := sys.modules.get("multiprocessing"):
+        # A worker that has yet to read what it is for would say so, once this process is gone.
+        for child in multiprocessing.active_children():
+            child.kill()
     os._exit(INTERRUPTED)
 
 
@@ -154,6 +170,7 @@ def warn_of_broken_plugins() -> None:
 
 def tell(text: str) -> None:
     """Print a line of ours to stderr."""
+    Terminal.told = True
     _say(f"eegstore: {text[:MAX_SAID]}")
 
 
