@@ -46,7 +46,7 @@ def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
         raise InputError(f"{path}: not an eegstore store (its zarr.json is not ours)") from None
     if type(written) is int and written > FORMAT:
         raise InputError(
-            f"{path}: store format {written} is newer than this eegstore reads ({FORMAT}); "
+            f"{path}: store format {written!r:.40} is newer than this eegstore reads ({FORMAT}); "
             "upgrade eegstore"
         )
     if type(written) is not int or written not in READABLE:
