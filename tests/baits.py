@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
 import pickle
 import struct
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from eegstore import DamageError, IncompleteError, InputError
 
 
 class Canary:
@@ -104,3 +108,41 @@ BAITS = {
     "YAML": Bait(_yaml, _load_yaml),
     "Python": Bait(lambda mark: expression(mark).encode(), eval),
 }
+
+
+def baits(kinds: Sequence[str], files: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Each file with every kind, or with the next one in turn."""
+    names = list(BAITS)
+    for number, file in enumerate(files):
+        for kind in kinds or [names[number % len(names)]]:
+            yield kind, file
+
+
+@contextlib.contextmanager
+def planted(kind: str, file: Path, mark: Path) -> Iterator[None]:
+    """Bait in the place of a file; afterwards nothing has fired, and what lies there would."""
+    before = file.read_bytes() if file.exists() else None
+    file.write_bytes(BAITS[kind].make(mark))
+    yield
+    assert not mark.exists(), f"{kind} was executed from {file.name}"
+    check_live(kind, file.read_bytes(), mark)
+    file.unlink()
+    if before is not None:
+        file.write_bytes(before)
+
+
+def check_live(kind: str, bait: bytes, mark: Path) -> None:
+    """The bytes do leave their mark when they are executed on purpose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        BAITS[kind].fire(bait)
+    mark.rmdir()
+
+
+def is_refused(call: Callable[..., object], *arguments: Any) -> bool:
+    """Whether a call ends as bad input or damage does; any other error is not caught."""
+    try:
+        call(*arguments)
+    except (InputError, DamageError, IncompleteError):
+        return True
+    return False
