@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from pathlib import Path
 from typing import Any, Final
 
 from eegstore.errors import PluginError
 from eegstore.extract import run_task
+from eegstore.worker import take_notes
 
 MAX_ATTEMPTS: Final = 3
 IN_FLIGHT_A_WORKER: Final = 2
@@ -60,7 +62,7 @@ def run_tasks(
                 running.clear()
                 executor.shutdown(wait=False, cancel_futures=True)
                 executor = factory(n_workers)
-                _suspect(lost, suspects, attempts, names)
+                _suspect(lost, suspects, attempts, names, take_notes(Path(plan_file)))
                 waiting.extendleft(sorted(lost, reverse=True))
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
@@ -69,14 +71,19 @@ def run_tasks(
 
 
 def _suspect(
-    lost: list[int], suspects: set[int], attempts: Counter[int], names: Sequence[str]
+    lost: list[int],
+    suspects: set[int],
+    attempts: Counter[int],
+    names: Sequence[str],
+    running: Sequence[str],
 ) -> None:
     """Count the deaths; a task that was alone in flight has caused its own."""
     suspects.update(lost)
     attempts.update(lost)
     for number in lost:
         if attempts[number] >= MAX_ATTEMPTS and len(lost) == 1:
+            where = f" in {' or '.join(running)}" if running else ""
             raise PluginError(
-                f"task {names[number]}: its worker died {attempts[number]} times (out of memory, "
-                "or a plugin that ends its process); what else was done is kept"
+                f"task {names[number]}: its worker died {attempts[number]} times{where} (out of "
+                "memory, or a plugin that ends its process); what else was done is kept"
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from eegstore.shards import ShardedArray
 from eegstore.tables import Table
 
 ROWS_FILE = "rows.npz"
+NOTE = ".running"
 
 
 def temporary_folder(plan: WorkPlan) -> Path:
@@ -87,14 +90,26 @@ class Worker:
             section = self.recipe.extract[number]
             plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
             if hasattr(plugin, "prepare"):
-                guarded("extractor", plugin, plugin.prepare, limit_s=section.timeout_s)
+                with self._noted("extractor", plugin):
+                    guarded("extractor", plugin, plugin.prepare, limit_s=section.timeout_s)
             self._extractors[number] = plugin
         return self._extractors[number]
 
     def call(self, kind: str, plugin: Any, section: Section, call: Any, *arguments: Any) -> Any:
         """What a plugin computes for a block; twice where the build checks its determinism."""
         how = repeated if self.plan.check_determinism else guarded
-        return how(kind, plugin, call, *arguments, limit_s=section.timeout_s)
+        with self._noted(kind, plugin):
+            return how(kind, plugin, call, *arguments, limit_s=section.timeout_s)
+
+    @contextlib.contextmanager
+    def _noted(self, kind: str, plugin: Any) -> Iterator[None]:
+        """Leave a note of the plugin that runs, for the driver to find if it kills the process."""
+        note = temporary_folder(self.plan) / f"{os.getpid()}.{kind}.{plugin.name}{NOTE}"
+        note.touch()
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
 
     def stored(self, table: Table, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows of a column that a scan gave, or that an earlier task or build has written."""
@@ -105,6 +120,17 @@ class Worker:
             array = ShardedArray(self.plan.store / column.path, column.layout)
             self._arrays[table, name] = array
         return self._arrays[table, name].take(rows)
+
+
+def take_notes(plan_file: Path) -> list[str]:
+    """The plugins that ran in processes that died since the last call."""
+    folder = plan_file.with_name(plan_file.stem.replace("plan-", "tmp-", 1))
+    plugins = set()
+    for note in folder.glob(f"*{NOTE}"):
+        _, kind, name, _ = note.name.split(".")
+        plugins.add(f"{kind} {name!r}")
+        note.unlink(missing_ok=True)
+    return sorted(plugins)
 
 
 @functools.lru_cache(maxsize=1)
