@@ -57,6 +57,7 @@ from eegstore.root import beside, build_folder
 from eegstore.scan import pairing_plugin
 from eegstore.shards import ShardedArray
 from eegstore.split import split
+from eegstore.wording import text_of
 from eegstore.worker import worker
 
 
@@ -220,6 +221,12 @@ def build(
     except OSError as error:
         _log(store)
         raise _failed_write(store, error) from error
+    except MemoryError as error:
+        _log(store)
+        raise IncompleteError(
+            f"{store}: out of memory ({text_of(error)}); fewer --workers need less, and the same "
+            "command resumes"
+        ) from error
     finally:
         worker.cache_clear()
 
