@@ -184,7 +184,7 @@ def naive_idx(content: bytes) -> np.ndarray[Any, Any] | None:
 
 def check_npy(content: bytes, folder: Path) -> None:
     whole = naive_npy(content)
-    n_trials = len(whole) if whole is not None and whole.ndim and whole.size < 1 << 16 else 1
+    n_trials = len(whole) if whole is not None and whole.ndim and whole.size else 1
     is_labels = whole is not None and whole.ndim == 1
     others = np.zeros((n_trials, 1, 1)) if is_labels else np.arange(n_trials)
     names = ["train_labels.npy", "train_data.npy"]
