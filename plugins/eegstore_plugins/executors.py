@@ -106,8 +106,13 @@ def _keep_freed_memory() -> None:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the driver, and end when the driver does, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C to the driver, and end when the driver does, however it ends.
+
+    A worker leads a group of its own: what its plugins have started ends with it.
+    """
+    os.setpgrp()
+    for one in (signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(one, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _keep_freed_memory()
     parent = multiprocessing.parent_process()
@@ -115,9 +120,16 @@ def _start_worker() -> None:
 
     def follow() -> None:
         multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def _end(worker: Any) -> None:
+    """Kill a worker and its group, which it does not lead yet while it starts."""
+    with contextlib.suppress(OSError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.kill()
 
 
 class _Pool(ProcessPoolExecutor):
@@ -130,7 +142,7 @@ class _Pool(ProcessPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
         if cancel_futures:
             for process in processes:
-                process.kill()
+                _end(process)
 
 
 @dataclass(frozen=True)

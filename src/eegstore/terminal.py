@@ -140,6 +140,8 @@ def _end_soon(reader: int) -> None:
     if multiprocessing := sys.modules.get("multiprocessing"):
         # A worker that has yet to read what it is for would say so, once this process is gone.
         for child in multiprocessing.active_children():
+            with contextlib.suppress(OSError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.kill()
     os._exit(INTERRUPTED)
 
