@@ -195,12 +195,19 @@ def _signals(
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     """The EEG of a task, from the source, or from the store where it is there already."""
     from_source = any(column.extract < 0 for column in columns)
-    shape = me.columns["trials", "eeg"].spec.shape
+    shape, before = me.columns["trials", "eeg"].spec.shape, None
     for start in range(task.start, task.stop, block_rows):
         stop = min(start + block_rows, task.stop)
         if from_source:
             eeg = me.call("source", me.source, me.recipe.source, me.source.read, start, stop)
-            _check("source", me.source, f"read({start}, {stop})", eeg, (stop - start, *shape))
+            what = f"read({start}, {stop})"
+            _check("source", me.source, what, eeg, (stop - start, *shape))
+            if before is not None and np.may_share_memory(before, eeg):
+                raise PluginError(
+                    f"source {me.source.name!r}: {what} gave the array of the rows before again, "
+                    "which are still in use; expected a new one"
+                )
+            before = eeg
         else:
             eeg = me.stored("trials", "eeg", np.arange(start, stop))
         yield start, stop, eeg
@@ -292,7 +299,7 @@ def _run_stimuli(
                 }
                 block = Block(known, int(rows[0]), int(rows[-1]) + 1)
                 result = clock.call(column.name, _extract, me, column, block, rows[:0])
-                results[column.name].append(result)
+                results[column.name].append(result.copy())  # the plugin may fill it anew
         for column in members:
             values = np.concatenate(results[column.name])[inverse]
             written[column.name] = values
