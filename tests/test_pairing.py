@@ -162,6 +162,12 @@ def test_event_finds_a_file_name_a_stem_or_a_concept(key):
     assert pairs.stimulus.tolist() == [1]
 
 
+@pytest.mark.parametrize("key", ["caf\xe9.png", "cafe\u0301.png", "caf\xe9", "x/cafe\u0301.png"])
+@pytest.mark.parametrize("file", ["caf\xe9.png", "cafe\u0301.png"])
+def test_event_finds_a_name_in_any_unicode_form(key, file):
+    assert pair_keys([key, "cafe.png"], [file, "cafe.png"]).stimulus.tolist() == [0, 1]
+
+
 def test_event_id_is_the_label_where_labels_are_unique_and_the_row_else():
     paths = ["1.png", "5.png", "7.png"]
     keys = ["7", "1", "5"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,11 @@ Matcher = Callable[[str], Rows]
 INTEGER: Final = re.compile(r"[0-9]{1,18}")
 
 
+def _composed(text: str) -> str:
+    """The text in one Unicode form: file names that come from macOS are in another than events."""
+    return unicodedata.normalize("NFC", text)
+
+
 def _tails(path: str) -> Iterator[str]:
     """The path without its first part, without its first two, and so on."""
     while "/" in path:
@@ -30,7 +36,7 @@ def _by_path(stimuli: Stimuli) -> Matcher:
     """By the whole path, else by the end of the stimulus', else by the key's longest end."""
     whole: dict[str, Rows] = {}
     ends: dict[str, Rows] = {}
-    for row, path in enumerate(stimuli.image_path.tolist()):
+    for row, path in enumerate(map(_composed, stimuli.image_path.tolist())):
         whole.setdefault(path, []).append(row)
         for tail in _tails(path):
             ends.setdefault(tail, []).append(row)
@@ -50,7 +56,7 @@ def _by_name(stimuli: Stimuli) -> Matcher:
         zip(stimuli.image_path.tolist(), stimuli.concept.tolist(), strict=True)
     ):
         file = PurePosixPath(path)
-        for name in {file.name, file.stem, concept}:
+        for name in set(map(_composed, (file.name, file.stem, concept))):
             named.setdefault(name, []).append(row)
     return lambda key: named.get(key, [])
 
@@ -131,7 +137,7 @@ class EventPairing:
         """The rows of stimuli that fit each key; none fits the empty key."""
         matches = [self.match] if self.match != "auto" else list(MATCHERS)
         matchers = [MATCHERS[match](stimuli) for match in matches]
-        found = [{key: fits(key) if key else [] for key in keys} for fits in matchers]
+        found = [{key: fits(_composed(key)) if key else [] for key in keys} for fits in matchers]
         return max(found, key=lambda rows: sum(map(bool, rows.values())))
 
 
