@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import eegstore
+from command import check_build_refused
 from eegstore import EegStoreError, InterruptedBuildError, attributes, root
 from eegstore.disk import digest_json
 from samples import EEG, recipe
@@ -125,3 +126,16 @@ def test_a_receipt_that_names_a_file_elsewhere_writes_nothing_there(tmp_path: Pa
     eegstore.build(RECIPE, store)
     assert set(tmp_path.iterdir()) <= before
     assert eegstore.verify(store, deep=True) == []
+
+
+@pytest.mark.promise("P14")
+@pytest.mark.parametrize("name", ["../precious/thesis.txt", "/dev/zero"])
+def test_a_recording_that_names_a_file_elsewhere_is_refused(
+    tmp_path: Path, precious: Path, name: str
+) -> None:
+    pytest.importorskip("mne")
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    (folder / "rec.vhdr").write_text(f"[Common Infos]\nDataFile={name}\n")
+    text = '[source]\nplugin = "mne"\npath = "rec.vhdr"\n'
+    check_build_refused(text, folder, 3, "rec.vhdr: names a file outside of its folder", repr(name))
