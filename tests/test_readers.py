@@ -140,7 +140,7 @@ def windows(tmp_path: Path, built_often: None) -> list[dict[str, Any]]:
 
 @pytest.mark.promise("P3")
 @pytest.mark.parametrize("kind", ["store", "dataset"])
-@pytest.mark.parametrize("n_reads", [300, pytest.param(20_000, marks=NIGHTLY)])
+@pytest.mark.parametrize("n_reads", [300, pytest.param(5_000, marks=NIGHTLY)])
 def test_a_reader_of_a_column_that_is_replaced_reads_one_build_or_raises(
     tmp_path: Path,
     figure: Callable[[str, int, int], None],
