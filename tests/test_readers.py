@@ -16,7 +16,7 @@ import pytest
 
 import eegstore
 import readers
-from eegstore import DamageError, IncompleteError
+from eegstore import DamageError, IncompleteError, root
 from eegstore.commit import Commit
 from eegstore.shards import ShardedArray
 from samples import recipe
@@ -202,6 +202,21 @@ def test_a_dataset_that_is_sent_to_a_worker_is_of_the_same_build_there(
     with pytest.raises(DamageError, match="spectral was replaced by a later build"):
         pickle.loads(sent)
     assert len(pickle.loads(other)) == 60  # what it reads was not replaced
+
+
+@pytest.mark.promise("P3")
+def test_a_store_that_is_committed_while_it_is_looked_for_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s.zarr"
+    missing = root._missing_root
+
+    def late(path: Path) -> Exception:
+        eegstore.build(recipe(), store)
+        return missing(path)
+
+    monkeypatch.setattr(root, "_missing_root", late)
+    assert len(eegstore.open_store(store).trials["eeg"]) == 60
 
 
 @pytest.mark.promise("P3")

@@ -87,7 +87,10 @@ def read_root(path: Path) -> bytes:
     try:
         root = read_regular(path / DOCUMENT)
     except FileNotFoundError:
-        raise _missing_root(path) from None
+        reason = _missing_root(path)
+        if (path / DOCUMENT).is_file():  # the first commit came in between
+            return read_root(path)
+        raise reason from None
     except PermissionError as error:
         raise InputError(f"{path}: {DOCUMENT} cannot be read ({error.strerror})") from None
     except OSError as error:
