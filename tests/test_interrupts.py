@@ -113,6 +113,14 @@ def running(folder: Path, *arguments: str, **environment: str) -> Iterator[Comma
             process.kill()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _hears_ctrl_c() -> Iterator[None]:
+    """Let commands hear of Ctrl-C where the tests are run in the background, and do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A folder where the recipe was built without interruption, and how long that took."""
