@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +40,9 @@ def input_files(plugin: Any) -> tuple[InputFile, ...]:
 
 def _files(path: Path) -> Iterator[Path]:
     """A file and those of its stem beside it (.set and .fdt, .vhdr and .eeg), or a folder's."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - of any name, even too long
         yield from (file for file in path.rglob("*") if file.is_file())
-    elif path.is_file():
+    elif os.path.isfile(path):  # noqa: PTH113
         for beside in path.parent.iterdir():
             if beside.stem == path.stem and beside.is_file():
                 yield beside

@@ -171,9 +171,10 @@ def warn_of_broken_plugins() -> None:
 
 
 def tell(text: str) -> None:
-    """Print a line of ours to stderr."""
+    """Print a line of ours to stderr; of an endless one both ends."""
     Terminal.told = True
-    _say(f"eegstore: {text[:MAX_SAID]}")
+    half = MAX_SAID // 2
+    _say(f"eegstore: {text if len(text) <= MAX_SAID else f'{text[:half]} … {text[-half:]}'}")
 
 
 def _say(line: str) -> None:
