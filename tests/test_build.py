@@ -371,30 +371,6 @@ def test_random_access_stores_one_trial_an_inner_chunk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.trials["eeg"][41], Synthetic(**EEG_OPTIONS).read(41, 42)[0])
 
 
-def test_executors_and_numbers_of_workers_give_the_same_bytes(tmp_path: Path) -> None:
-    model = str(write_tiny_clip(tmp_path / "clip"))
-    many = recipe(
-        source=EEG | {"n_trials": 700, "n_channels": 64, "n_times": 1024},
-        stimuli=DIGITS | {"per_label": 100, "size": 16},
-        pairing={"plugin": "label", "choose": "cycle"},
-        extract=[
-            {"plugin": "temporal"},
-            {"plugin": "clip-image", "model": model},
-            {"plugin": "clip-text", "model": model},
-        ],
-    )
-    runs = {"serial": ("serial", 1), "one": ("processes", 1), "two": ("processes", 2)}
-    reports = {
-        name: eegstore.build(many, tmp_path / f"{name}.zarr", executor=executor, n_workers=workers)
-        for name, (executor, workers) in runs.items()
-    }
-    assert len({report.digest for report in reports.values()}) == 1
-    files = {name: data_files(tmp_path / f"{name}.zarr") for name in runs}
-    assert files["serial"] == files["one"] == files["two"]
-    # Several tasks a table, or the comparison would say little.
-    assert {"trials/eeg/c/2/0/0", "stimuli/clip_image/c/1/0"} <= set(files["serial"])
-
-
 def test_another_caption_recomputes_the_text_embedding_alone(tmp_path: Path) -> None:
     model = str(write_tiny_clip(tmp_path / "clip"))
     extract = [{"plugin": f"clip-{side}", "model": model} for side in ("image", "text")]

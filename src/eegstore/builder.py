@@ -320,9 +320,11 @@ def _report(
 
 
 def _pair_early(plan: Plan) -> None:
-    """Let a pairing that reads no column refuse before anything is computed."""
-    if plan.found.stimuli is not None and not getattr(pairing_plugin(plan.found), "reads", ()):
-        pair(plan.found, {}, np.ones(plan.found.trials.n_trials, dtype=np.bool_))
+    """Let a pairing that reads no column, and the split after it, refuse before anything runs."""
+    found = plan.found
+    if found.stimuli is None or not getattr(pairing_plugin(found), "reads", ()):
+        valid = np.ones(found.trials.n_trials, dtype=np.bool_)
+        split(found, pair(found, {}, valid).stimulus, valid)
 
 
 def _extract(plan: Plan, stages: Stages, run: Run) -> None:
