@@ -238,12 +238,16 @@ def ask_for(folder: Path, what: str) -> None:
         weights.with_name("model-00001-of-00001.safetensors").write_bytes(b"")
     if what == "pickles alone":
         weights.unlink()
-    if what == "custom class":
+    if what == "custom model":
         config["model_type"] = "theirs"
+    if what == "custom processor":
+        settings = json.loads((folder / "preprocessor_config.json").read_text())
+        settings["image_processor_type"] = "Theirs"
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     (folder / "config.json").write_text(json.dumps(config))
 
 
-WAYS = ["auto_map", "explicit name", "index", "pickles alone", "custom class"]
+WAYS = ["auto_map", "explicit name", "index", "pickles alone", "custom model", "custom processor"]
 
 
 @pytest.mark.promise("P13")
@@ -271,8 +275,8 @@ def test_the_hostile_model_does_run_where_it_is_trusted(
 ) -> None:
     import transformers
 
-    modules = str(tmp_path / "modules")
-    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", modules)
+    folder = str(tmp_path / "modules")
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")

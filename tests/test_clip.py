@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
@@ -27,7 +26,7 @@ from sklearn.datasets import load_digits
 
 from eegstore import Block, InputError
 from eegstore.registry import create
-from eegstore_plugins import clip_checks, clip_model
+from eegstore_plugins import clip_model
 from eegstore_plugins.clip import ClipImage, ClipText
 from tiny_clip import TEXT_LENGTH, clip_tokenizer, write_tiny_clip, write_tiny_siglip
 
@@ -421,50 +420,19 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     assert run(program) == ""
 
 
-CODE = """
-from pathlib import Path
-Path(__file__).with_name("canary").write_text("the folder's code ran")
-class Theirs: pass
-"""
-JSON_OF = {"config.json": ClipImage, "preprocessor_config.json": ClipImage,
-           "tokenizer_config.json": ClipText}  # fmt: skip
-
-
-def ask_for_code(folder: Path, file: str, **settings) -> None:
-    """Let one of a model's files ask transformers to run code that lies beside it."""
-    settings = json.loads((folder / file).read_text()) | settings
-    reference = "theirs.Theirs"
-    settings["auto_map"] = {
-        "AutoConfig": reference,
-        "AutoModel": reference,
-        "AutoImageProcessor": reference,
-        "AutoProcessor": reference,
-        "AutoTokenizer": [reference, reference],
-    }
-    (folder / file).write_text(json.dumps(settings))
-    (folder / "theirs.py").write_text(CODE)
-
-
-@pytest.mark.parametrize(("file", "plugin"), JSON_OF.items())
+@pytest.mark.parametrize(
+    ("file", "plugin"),
+    [
+        ("config.json", ClipImage),
+        ("preprocessor_config.json", ClipImage),
+        ("tokenizer_config.json", ClipText),
+    ],
+)
 def test_a_model_that_asks_for_code_of_its_folder_is_refused(copy, file, plugin):
-    ask_for_code(copy, file)
+    settings = json.loads((copy / file).read_text())
+    (copy / file).write_text(json.dumps(settings | {"auto_map": {"AutoModel": "theirs.Theirs"}}))
     for act in ("describe", "fingerprint", "prepare"):
         assert f"{file} has auto_map: it asks for code" in one_line(plugin(model=str(copy)), act)
-
-
-@pytest.mark.parametrize("settings", [{}, {"image_processor_type": "Theirs"}])
-@pytest.mark.parametrize("file", JSON_OF)
-def test_code_of_a_models_folder_would_not_run_if_it_were_not_refused(
-    copy, images, file, settings, monkeypatch
-):
-    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked the user to trust it"))
-    monkeypatch.setattr(clip_checks, "check", lambda *_: None)
-    ask_for_code(copy, file, **settings)
-    for embed, given in ((embed_images, images[:1]), (embed_captions, ["a"])):
-        with contextlib.suppress(InputError):
-            assert embed(copy, given).shape == (1, 32)
-    assert not list(copy.rglob("canary"))
-    assert "theirs" not in " ".join(sys.modules)
 
 
 class _Bomb:
