@@ -90,7 +90,7 @@ def test_a_recipes_document_is_a_recipe_again(tmp_path):
         (SOURCE + EXTRACT + "[[extract]]\n", "extract.2.plugin: missing, and it has no default"),
         (
             SOURCE + EXTRACT + 'as = "Edges"\n',
-            "extract.1.as: got 'Edges', expected a string that matches ^[a-z][a-z0-9_]*$",
+            "extract.1.as: got 'Edges', expected a string that matches ^[a-z][a-z0-9_]{0,63}$",
         ),
         (SOURCE + "sfreq = inf\n", "source.sfreq: got inf, expected what JSON has too"),
         (SOURCE + "day = 2020-01-01\n", "source.day: got datetime.date(2020, 1, 1), expected"),

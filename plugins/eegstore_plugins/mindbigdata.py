@@ -65,6 +65,7 @@ class MindBigData:
         metadata={
             "description": "Samples a trial, cropped or padded; 2 s of the device by default.",
             "ge": 1,
+            "le": 10**7,
             "json_schema_extra": {"unit": "sample"},
         },
     )

@@ -26,6 +26,7 @@ PEAK_S: Final = (0.1, 0.5)
 PEAK_WIDTH_S: Final = 0.04
 TRIALS_A_BLOCK: Final = 50
 GROUP_SAMPLES: Final = 1 << 18
+MAX_VALUES: Final = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,23 @@ class Synthetic:
     name: ClassVar[str] = "synthetic"
     version: ClassVar[str] = "1"
 
-    n_trials: int = field(default=200, metadata={"description": "Number of trials.", "ge": 1})
+    n_trials: int = field(
+        default=200, metadata={"description": "Number of trials.", "ge": 1, "le": 10**7}
+    )
     n_channels: int = field(
-        default=14, metadata={"description": "Number of channels; 14 are named as EPOC's.", "ge": 1}
+        default=14,
+        metadata={
+            "description": "Number of channels; 14 are named as EPOC's.",
+            "ge": 1,
+            "le": 10**5,
+        },
     )
     n_times: int = field(
         default=256,
         metadata={
             "description": "Samples a trial.",
             "ge": 2,
+            "le": 10**7,
             "json_schema_extra": {"unit": "sample"},
         },
     )
@@ -58,21 +67,31 @@ class Synthetic:
         metadata={
             "description": "Sampling rate.",
             "gt": 0,
-            "allow_inf_nan": False,
+            "le": 1e6,
             "json_schema_extra": {"unit": "Hz"},
         },
     )
-    n_classes: int = field(default=10, metadata={"description": "Number of labels.", "ge": 1})
+    n_classes: int = field(
+        default=10, metadata={"description": "Number of labels.", "ge": 1, "le": 10**6}
+    )
     effect: float = field(
         default=1.0,
         metadata={
             "description": "Peak of the evoked response, in standard deviations of the background.",
             "ge": 0,
-            "allow_inf_nan": False,
+            "le": 1e6,
             "json_schema_extra": {"unit": "1"},
         },
     )
     seed: int = field(default=0, metadata={"description": "Seed of every value.", "ge": 0})
+
+    def __post_init__(self) -> None:
+        held = self.n_channels * self.n_times, self.n_classes * (self.n_channels + self.n_times)
+        if max(held) > MAX_VALUES:
+            raise ValueError(
+                f"{self.n_channels} channels of {self.n_times} samples for {self.n_classes} labels "
+                f"are more than {MAX_VALUES} values at once; take fewer"
+            )
 
     def scan(self) -> Trials:
         trial = np.arange(self.n_trials)

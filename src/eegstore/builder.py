@@ -57,7 +57,7 @@ from eegstore.root import beside, build_folder
 from eegstore.scan import pairing_plugin
 from eegstore.shards import ShardedArray
 from eegstore.split import split
-from eegstore.wording import text_of
+from eegstore.wording import MAX_TEXT, text_of
 from eegstore.worker import worker
 
 
@@ -66,6 +66,11 @@ def default_store(recipe: Recipe, given: str | Path | Mapping[str, Any]) -> Path
     name = recipe.name or (Path(given).stem if isinstance(given, str | Path) else "")
     if not name:
         raise RecipeError("the recipe has no name, so the build needs to be told where to write")
+    if Path(name).name != name or not name.isprintable():
+        raise RecipeError(
+            f"name: got {name!r:.{MAX_TEXT}}, which names no file in this folder; tell the build "
+            "where to write"
+        )
     return Path(f"{name}.zarr")
 
 

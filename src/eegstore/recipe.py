@@ -73,7 +73,7 @@ class ExtractSection(Section):
     as_: str | None = Field(
         default=None,
         alias="as",
-        pattern=r"^[a-z][a-z0-9_]*$",
+        pattern=r"^[a-z][a-z0-9_]{0,63}$",
         description="Name of the column; the plugin's name with - as _ by default.",
     )
 

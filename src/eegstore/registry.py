@@ -27,7 +27,7 @@ from eegstore.recipe import Recipe, explain, nearest
 from eegstore.wording import described, text_of
 
 BUILT_IN: Final = "eegstore"
-PLUGIN_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+PLUGIN_NAME = re.compile(r"(?=.{1,64}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 OK: Final = "ok"
 MEMBERS: Final = {
     "source": ("scan", "read"),

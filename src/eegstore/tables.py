@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 Table = Literal["trials", "stimuli"]
 TABLES: Final[tuple[Table, ...]] = ("trials", "stimuli")
 
-COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")
+COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # It becomes a folder's name, after the column's.
-AXIS_NAME: Final = re.compile(r"\w[\w .:-]{0,63}")
+AXIS_NAME: Final = re.compile(r"\w[\w .:-]{0,127}")
 NUMBERS: Final = frozenset(
     ["bool", "float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
