@@ -137,6 +137,8 @@ def check_output(store: Path) -> None:
             f"{beside}: in the way of the build's own files and not eegstore's; nothing was "
             "touched, choose another OUT"
         )
+    if store.is_symlink() and not store.exists():
+        raise InputError(f"{store}: a link that leads nowhere; choose another OUT, or delete it")
     if not store.exists() or (store / DOCUMENT).is_file() or has_tables(store) or ours:
         return
     if not store.is_dir() or any(store.iterdir()):

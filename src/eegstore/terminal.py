@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 P = ParamSpec("P")
-MAX_SAID: Final = 4000
+MAX_SAID: Final = 16_000
 EXIT_S: Final = 2.0
 GRACE_S: Final = 3.0
 INTERRUPTED: Final = InterruptedBuildError.exit_code
