@@ -190,7 +190,6 @@ def test_an_output_that_is_something_else_is_never_touched(tmp_path, case, overw
 @pytest.mark.parametrize(
     ("out", "part"),
     [
-        ("", "OUT"),
         (".", "."),
         ("..", ".."),
         ("/", "/"),
@@ -209,6 +208,17 @@ def test_a_place_where_no_store_can_be_is_refused(tmp_path, out, part):
     check_refused(build(inner, out), 3, part)
     assert tree(tmp_path) == before
     assert not inner.with_name("inner.build").exists()
+
+
+def test_no_place_at_all_is_refused(tmp_path, whole):
+    """Such as that of a variable that is not set; an empty path is the current folder's."""
+    (tmp_path / "empty").mkdir()
+    command = ("build", os.fspath(whole.with_name("recipe.toml")), "")
+    check_refused(run_command(*command, cwd=tmp_path / "empty"), 2, "OUT is empty, expected")
+    command = ("export", os.fspath(whole), "", "--format", "npy")
+    check_refused(run_command(*command, cwd=tmp_path / "empty"), 2, "OUT is empty, expected")
+    assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
+    assert not list((tmp_path / "empty").iterdir())
 
 
 def test_folders_on_the_way_to_the_output_are_made(tmp_path):

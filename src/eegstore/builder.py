@@ -33,6 +33,7 @@ from eegstore.errors import (
     InputError,
     InterruptedBuildError,
     RecipeError,
+    UsageError,
 )
 from eegstore.extract import invalid_rows, rejected_trials
 from eegstore.pair import WrittenColumn, pair
@@ -59,6 +60,13 @@ from eegstore.shards import ShardedArray
 from eegstore.split import split
 from eegstore.wording import MAX_TEXT, text_of
 from eegstore.worker import worker
+
+
+def _place(loaded: Recipe, recipe: str | Path | Mapping[str, Any], out: str | Path | None) -> Path:
+    """Where a build goes."""
+    if out == "":
+        raise UsageError("OUT is empty, expected the store to write")
+    return default_store(loaded, recipe) if out is None else Path(out)
 
 
 def default_store(recipe: Recipe, given: str | Path | Mapping[str, Any]) -> Path:
@@ -160,7 +168,7 @@ def plan(
 ) -> Plan:
     """What ``build`` would do with the same arguments; nothing is written."""
     loaded, folder = read_recipe(recipe, assignments)
-    store = default_store(loaded, recipe) if out is None else Path(out)
+    store = _place(loaded, recipe, out)
     planned = make_plan(loaded, folder, store, deep)
     _pair_early(planned)
     return planned
@@ -207,7 +215,7 @@ def build(
         again resumes.
     """
     loaded, folder = read_recipe(recipe, assignments)
-    store = default_store(loaded, recipe) if out is None else Path(out)
+    store = _place(loaded, recipe, out)
     try:
         check_output(store)
         with writer_lock(beside(store, ".lock")), _opened(store) as check:

@@ -50,7 +50,7 @@ def options(
 @reported
 def build_command(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or a shipped one.")],
-    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="The store to write.")] = None,
+    out: Annotated[str | None, typer.Argument(metavar="[OUT]", help="The store to write.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="A.B=VALUE", help="Override a key of the recipe."),
@@ -166,7 +166,7 @@ def add_export_command(format_name: str) -> None:
     @reported
     def run(
         store: StoreArgument,
-        out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
+        out: Annotated[str, typer.Argument(metavar="OUT", help="The file or folder to write.")],
         format: Annotated[
             str,
             typer.Option("--format", metavar="NAME", help="npy, hdf5, …; it adds its own options."),
@@ -186,7 +186,7 @@ def add_export_command(format_name: str) -> None:
     app.command("export")(run)
 
 
-def _export(store: Path, out: Path, format_name: str, options: dict[str, Any], quiet: bool) -> None:
+def _export(store: Path, out: str, format_name: str, options: dict[str, Any], quiet: bool) -> None:
     from eegstore import render
     from eegstore.exports import export
     from eegstore.recipe import parse_value

@@ -54,6 +54,8 @@ def export(
     RecipeError, PluginError
         Where the exporter or an option is unknown, or the exporter fails.
     """
+    if out == "":
+        raise UsageError("OUT is empty, expected the file or folder to write")
     opened, final = open_store(store), Path(os.path.abspath(out))  # noqa: PTH100
     if format not in {one.name for one in registry.plugins() if one.kind in ("exporter", "")}:
         known = [one.name for one in registry.usable("exporter")]
