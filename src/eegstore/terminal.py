@@ -160,6 +160,9 @@ def leave(code: int) -> NoReturn:
     watchdog = threading.Timer(EXIT_S, os._exit, (code,))
     watchdog.daemon = True
     watchdog.start()
+    # Python keeps in mind that Ctrl-C met code given as text, such as a dataclass's, and would end
+    # 'python -m' by SIGINT for it; other such code lets it forget.
+    exec("")
     raise typer.Exit(code)
 
 
