@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 EEG = {"plugin": "synthetic", "n_trials": 60, "n_channels": 4, "n_times": 128, "seed": 3}
+IDX = '[stimuli]\nplugin = "idx"\nimages = "images"\nlabels = "labels"\n'
 DIGITS = {"plugin": "digits", "caption": "This picture is digit {concept}"}
 
 
@@ -30,6 +33,14 @@ def write_npy(folder: Path, **arrays: np.ndarray[Any, Any]) -> Path:
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     return folder
+
+
+def write_idx(folder: Path, n_images: int = 10, size: int = 28) -> None:
+    """The files ``images`` and ``labels``: noise, labelled 0 to 9 in turn."""
+    pixels = random.Random(0).randbytes(n_images * size * size)
+    (folder / "images").write_bytes(struct.pack(">IIII", 0x803, n_images, size, size) + pixels)
+    labels = bytes(number % 10 for number in range(n_images))
+    (folder / "labels").write_bytes(struct.pack(">II", 0x801, n_images) + labels)
 
 
 def data_files(store: Path) -> dict[str, bytes]:

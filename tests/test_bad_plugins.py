@@ -11,20 +11,21 @@ import pytest
 
 import eegstore
 from command import check_build_refused, check_refused, run_command
+from samples import IDX, write_idx
 from third_party import ONE_VALUE, extractor, lay_out, plugin
 from tiny_clip import write_tiny_clip
 
 # 64 trials in two blocks.
 SOURCE = '[source]\nplugin = "synthetic"\nn_trials = 64\nn_channels = 32\nn_times = 256\n'
 ODD = f'{SOURCE}[[extract]]\nplugin = "odd"\n'
-DIGITS = '[stimuli]\nplugin = "digits"\nsize = 8\n'
 PEAK = "return block['eeg'].max(axis=(1, 2))"
 Install = Callable[[str], dict[str, str]]
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Install a third party's module for the commands of a test."""
+    """Install a third party's module for the commands of a test; images are there to be read."""
+    write_idx(tmp_path)
 
     def lay(code: str) -> dict[str, str]:
         found = lay_out(tmp_path / "site", code)
@@ -254,7 +255,7 @@ def call(kind: str, *lines: str) -> tuple[str, str]:
     """The code of a pairing or a split, and the recipe that uses it."""
     return (
         plugin(kind, method("__call__(self, trials, given, stimuli)", *lines)),
-        f'{SOURCE}{DIGITS}[{kind}]\nplugin = "odd"\n',
+        f'{SOURCE}{IDX}[{kind}]\nplugin = "odd"\n',
     )
 
 
@@ -351,7 +352,7 @@ def test_a_taken_name_stays_the_built_ins(tmp_path, install):
 
 def test_what_an_extractor_does_to_the_images_reaches_no_other(tmp_path, install):
     install(extractor("block['image'][0][:] = 0", reads="image"))
-    recipe = f'{SOURCE}{DIGITS}[[extract]]\nplugin = "odd"\n[[extract]]\nplugin = "hog"\n'
+    recipe = f'{SOURCE}{IDX}[[extract]]\nplugin = "odd"\n[[extract]]\nplugin = "hog"\n'
     check_build_refused(recipe, tmp_path, 4, FAILED, "assignment destination is read-only")
     install(extractor("block['image'].clear()\nreturn np.zeros(block.n_rows, 'f4')", reads="image"))
     outcome = run_command("build", "recipe.toml", "out.zarr", cwd=tmp_path)
@@ -362,8 +363,8 @@ def test_an_array_that_is_filled_anew_spoils_no_block_before(tmp_path, install):
     filled = "for i, image in enumerate(block['image']): HELD[i] = image.mean()\n"
     code = extractor(f"{filled}return HELD[:block.n_rows]", reads="image")
     install(code.replace("@dataclass", "HELD = np.zeros(256, 'f4')\n@dataclass"))
-    stimuli = f"{DIGITS}per_label = 40\n"
-    (tmp_path / "recipe.toml").write_text(f'{SOURCE}{stimuli}[[extract]]\nplugin = "odd"\n')
+    write_idx(tmp_path, 400)
+    (tmp_path / "recipe.toml").write_text(f'{SOURCE}{IDX}[[extract]]\nplugin = "odd"\n')
     assert run_command("build", "recipe.toml", "out.zarr", cwd=tmp_path).code == 0
     store = eegstore.open_store(tmp_path / "out.zarr")
     means = [store.image(row).mean() for row in range(0, 400, 39)]
@@ -422,7 +423,8 @@ def test_the_built_in_plugins_are_deterministic(tmp_path):
     extract = "".join(
         f'[[extract]]\nplugin = "{name}"\n' for name in ("spectral", "temporal", "hog")
     )
-    (tmp_path / "recipe.toml").write_text(SOURCE + DIGITS + extract)
+    write_idx(tmp_path)
+    (tmp_path / "recipe.toml").write_text(SOURCE + IDX + extract)
     command = ("build", "recipe.toml", "out.zarr", "--check-determinism")
     assert run_command(*command, cwd=tmp_path).err == ""
     assert len(eegstore.open_store(tmp_path / "out.zarr").trials["temporal"]) == 64
@@ -436,7 +438,8 @@ def test_the_models_of_clip_are_deterministic(tmp_path):
         for of in ("image", "text")
     )
     caption = 'caption = "This picture is digit {concept}"\n'
-    (tmp_path / "recipe.toml").write_text(SOURCE + DIGITS + caption + extract)
+    write_idx(tmp_path)
+    (tmp_path / "recipe.toml").write_text(SOURCE + IDX + caption + extract)
     command = ("build", "recipe.toml", "out.zarr", "--check-determinism")
     outcome = run_command(*command, cwd=tmp_path)
     assert outcome.code == 0, outcome.err

@@ -16,7 +16,7 @@ import zarr
 
 import eegstore
 from command import LIMIT_S, Outcome, check_refused, run_command
-from samples import write_npy
+from samples import IDX, write_idx, write_npy
 from third_party import extractor, lay_out
 
 pytestmark = pytest.mark.promise("P14")
@@ -248,7 +248,8 @@ def test_what_an_interrupted_build_has_done_is_not_dropped_without_a_word(tmp_pa
                         "return block['eeg'].max(axis=(1, 2))")  # fmt: skip
     env = lay_out(tmp_path / "site", failing)
     odd = '[[extract]]\nplugin = "odd"\n'
-    recipe = f'{SOURCE}[stimuli]\nplugin = "digits"\n[[extract]]\nplugin = "hog"\nsize = 16\n{odd}'
+    write_idx(tmp_path)
+    recipe = f'{SOURCE}{IDX}[[extract]]\nplugin = "hog"\nsize = 16\n{odd}'
     (tmp_path / "recipe.toml").write_text(recipe)
     command = ("build", "recipe.toml", "out.zarr")
     check_refused(run_command(*command, cwd=tmp_path, env=env), 4, "ValueError: late")

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import pytest
 
 import eegstore
 from command import Outcome, check_refused, run_command
-from samples import data_files
+from samples import IDX, data_files, write_idx
 from third_party import extractor, lay_out, plugin
 
 pytestmark = pytest.mark.promise("P10")
@@ -28,10 +27,7 @@ pytestmark = pytest.mark.promise("P10")
 SOURCE = '[source]\nplugin = "synthetic"\nn_trials = 64\nn_channels = 8\nn_times = 128\n'
 WHOLE = f"""
 {SOURCE}
-[stimuli]
-plugin = "idx"
-images = "images"
-labels = "labels"
+{IDX}
 [pairing]
 plugin = "label"
 [[extract]]
@@ -51,7 +47,7 @@ Build = Callable[..., Outcome]
 @pytest.fixture
 def build(tmp_path: Path) -> Iterator[Build]:
     """Build by the command, beside a third party's module; at the end no process is left."""
-    write_images(tmp_path)
+    write_idx(tmp_path)
 
     def run(recipe: str, code: str = "", executor: str = "processes", **env: str) -> Outcome:
         found = lay_out(tmp_path / "site", code or extractor(PEAK))
@@ -69,17 +65,10 @@ def build(tmp_path: Path) -> Iterator[Build]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The data files of a build in which nothing died."""
     folder = tmp_path_factory.mktemp("whole")
-    write_images(folder)
+    write_idx(folder)
     (folder / "recipe.toml").write_text(WHOLE)
     eegstore.build(folder / "recipe.toml", folder / "out.zarr")
     return data_files(folder / "out.zarr")
-
-
-def write_images(folder: Path) -> None:
-    """Ten images of 28 by 28 pixels, labelled 0 to 9."""
-    pixels = random.Random(0).randbytes(10 * 28 * 28)
-    (folder / "images").write_bytes(struct.pack(">IIII", 0x803, 10, 28, 28) + pixels)
-    (folder / "labels").write_bytes(struct.pack(">II", 0x801, 10) + bytes(range(10)))
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
