@@ -22,7 +22,6 @@ from eegstore import hookimpl
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 KEPT_BYTES = 1 << 26
-SAFE_PATH = "PYTHONSAFEPATH"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -57,16 +56,36 @@ def _fresh() -> Iterator[None]:
     They need nothing of either. A script without the ``__main__`` guard would build in each, and
     a file that is called ``signal.py`` and lies among the data would run.
     """
-    main, safe_path = sys.modules["__main__"], os.environ.get(SAFE_PATH)
+    main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
-    os.environ[SAFE_PATH] = "1"
+    try:
+        with _environment("PYTHONSAFEPATH", "1"):
+            yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Let new processes find a variable of the environment with this value."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
-        sys.modules["__main__"] = main
-        del os.environ[SAFE_PATH]
-        if safe_path is not None:
-            os.environ[SAFE_PATH] = safe_path
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def _start_tracker() -> None:
+    """Start the process that removes what one that is killed has left, without a word about it."""
+    from multiprocessing import resource_tracker  # that it is loaded tells that there were workers
+
+    given = os.environ.get("PYTHONWARNINGS", "")
+    quiet = ",".join(filter(None, [given, "ignore:resource_tracker:UserWarning"]))
+    with _fresh(), _environment("PYTHONWARNINGS", quiet):
+        resource_tracker.ensure_running()
 
 
 @contextlib.contextmanager
@@ -153,6 +172,7 @@ class Processes:
     version: ClassVar[str] = "1"
 
     def __call__(self, n_workers: int) -> Executor:
+        _start_tracker()
         context = multiprocessing.get_context("spawn")
         with _undisturbed(), _fresh():  # it starts the process that tracks semaphores
             return _Pool(n_workers, mp_context=context, initializer=_start_worker)

@@ -153,6 +153,9 @@ def leave(code: int) -> NoReturn:
     exit would wait for them. Where there were workers it is given two seconds all the same: their
     semaphores are cleaned up in it.
     """
+    # A signal that comes now has been heard; Python would end by it while it winds up.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Terminal.results.flush()
     if "multiprocessing.resource_tracker" not in sys.modules:
