@@ -121,8 +121,9 @@ def _end_on_signals() -> None:
 
 
 def _interrupt(*_: object) -> None:
-    Terminal.interrupted = True
-    raise KeyboardInterrupt
+    if not Terminal.interrupted:  # else the process is about to end
+        Terminal.interrupted = True
+        raise KeyboardInterrupt
 
 
 def _show_unraisable(what: sys.UnraisableHookArgs) -> None:
