@@ -14,8 +14,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TextIO
 
-import typer
-
 from eegstore.errors import EegStoreError, InterruptedBuildError
 from eegstore.wording import described, printable
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 MAX_SAID: Final = 16_000
-EXIT_S: Final = 2.0
 GRACE_S: Final = 3.0
 INTERRUPTED: Final = InterruptedBuildError.exit_code
 AGAIN: Final = "interrupted; run the same command again"
@@ -148,26 +145,19 @@ def _end_soon(reader: int) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process, whatever threads it still has.
+    """End the process at once, whatever threads it still has.
 
     What failed may have left some behind, in a C library or beside killed workers, and a regular
-    exit would wait for them. Where there were workers it is given two seconds all the same: their
-    semaphores are cleaned up in it.
+    exit would wait for them. The semaphores of workers are removed by the process that tracks
+    them.
     """
     # A signal that comes now has been heard; Python would end by it while it winds up.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        Terminal.results.flush()
-    if "multiprocessing.resource_tracker" not in sys.modules:
-        os._exit(code)
-    watchdog = threading.Timer(EXIT_S, os._exit, (code,))
-    watchdog.daemon = True
-    watchdog.start()
-    # Python keeps in mind that Ctrl-C met code given as text, such as a dataclass's, and would end
-    # 'python -m' by SIGINT for it; other such code lets it forget.
-    exec("")
-    raise typer.Exit(code)
+    for stream in (Terminal.results, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def warn_of_broken_plugins() -> None:
