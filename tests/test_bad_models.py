@@ -226,6 +226,10 @@ MORE = {
     "processor a list": Case(
         write("preprocessor_config.json", b"[1]"), ("preprocessor_config.json is a JSON list",)
     ),
+    "processor of an infinite mean": Case(
+        write("preprocessor_config.json", b'{"image_mean": [0.5, 1e999]}'),
+        ("preprocessor_config.json is not JSON", "restore it"),
+    ),
     "empty weights": Case(write("model.safetensors", b""), ("has 0 bytes", "truncated")),
     "seven bytes": Case(write("model.safetensors", b"1234567"), ("has 7 bytes",)),
     "length only": Case(write("model.safetensors", bytes(8)), ("a header of 0", "no safetensors")),
@@ -368,8 +372,10 @@ def test_a_model_with_a_changed_file_is_read_or_refused_and_nothing_else(
     start = int(at * min(len(content), 20_000))  # the header of the weights is what can break
     content[start : start + len(patch)] = patch
     (model / file).write_bytes(content)
-    refusal(extractor("clip-image", model))
-    shutil.copy(sound / file, model / file)
+    try:
+        refusal(extractor("clip-image", model))
+    finally:
+        shutil.copy(sound / file, model / file)
 
 
 @pytest.fixture

@@ -154,6 +154,7 @@ def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     try:
         with (checkpoint.folder / name).open("rb") as file:
             value = json.loads(file.read(MAX_JSON_BYTES))
+        json.dumps(value, allow_nan=False)  # JSON has neither NaN nor Inf, Python reads both
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"model {checkpoint.model!r}: {name} is not JSON ({error}); restore it"
