@@ -121,7 +121,7 @@ def test_a_third_partys_plugin_is_found_with_its_distribution(install):
 def test_the_variable_eegstore_plugins_chooses_among_third_parties(install, monkeypatch):
     install("their-plugin", PEAK)
     install("another", PEAK.replace("peak", "trough"))
-    for chosen, expected in {"": set(), "another": {"trough"}, "x,their_plugin": {"peak"}}.items():
+    for chosen, expected in {"": set(), "another": {"trough"}, "x, Their_Plugin": {"peak"}}.items():
         monkeypatch.setenv("EEGSTORE_PLUGINS", chosen)
         registry.plugins.cache_clear()
         theirs = {one.name for one in registry.plugins() if one.distribution != "eegstore"}

@@ -80,7 +80,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 def _start_tracker() -> None:
     """Start the process that removes what one that is killed has left, without a word about it."""
-    from multiprocessing import resource_tracker  # that it is loaded tells that there were workers
+    from multiprocessing import resource_tracker
 
     given = os.environ.get("PYTHONWARNINGS", "")
     quiet = ",".join(filter(None, [given, "ignore:resource_tracker:UserWarning"]))
@@ -172,9 +172,9 @@ class Processes:
     version: ClassVar[str] = "1"
 
     def __call__(self, n_workers: int) -> Executor:
-        _start_tracker()
         context = multiprocessing.get_context("spawn")
-        with _undisturbed(), _fresh():  # it starts the process that tracks semaphores
+        with _undisturbed():
+            _start_tracker()
             return _Pool(n_workers, mp_context=context, initializer=_start_worker)
 
 

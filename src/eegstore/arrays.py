@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eegstore.disk import digest_bytes, read_regular
 from eegstore.errors import DamageError
-from eegstore.root import REMEDY
+from eegstore.root import REMEDY, chunk_path
 from eegstore.shards import CRC_BYTES, Layout
 
 CODEC_OF: Final = {
@@ -57,7 +57,7 @@ def read_narrow(
     Strings follow the ``vlen-utf8`` codec: a count, then each string's length and bytes.
     """
     shape = tuple(document["shape"])
-    chunk = "/".join([path, "c", *["0"] * len(shape)])
+    chunk = chunk_path(path, len(shape))
     content = read_file(store, chunk)
     data = content[:-CRC_BYTES]
     if crc32c(data).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:

@@ -37,24 +37,23 @@ from eegstore.errors import (
 )
 from eegstore.extract import invalid_rows, rejected_trials
 from eegstore.pair import WrittenColumn, pair
-from eegstore.plan import PlannedColumn
+from eegstore.plan import PlannedColumn, make_tasks
 from eegstore.prepare import (
-    MARKER,
     Plan,
     check_output,
     check_space,
     close_build_folder,
-    is_building,
     make_plan,
     open_build_folder,
+    refuse_inside_input,
     refuse_loss,
     write_plan,
 )
 from eegstore.quality import hints
-from eegstore.receipts import Receipt, standing_receipts
+from eegstore.receipts import Receipt, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.recover import recover
-from eegstore.root import beside, build_folder
+from eegstore.root import MARKER, beside, build_folder, is_building
 from eegstore.scan import pairing_plugin
 from eegstore.shards import ShardedArray
 from eegstore.split import split
@@ -123,6 +122,11 @@ def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
 def _finish(plan: Plan, stages: Stages, run: Run, check: Callable[[], None]) -> Report:
     """Pair, split and commit; every shard is in place by now."""
     found, receipts = plan.found, standing_receipts(plan.store, plan.computed)
+    if left := make_tasks(found, plan.computed, receipts):
+        raise IncompleteError(
+            f"{plan.store}: {len(left)} tasks have ended, but their shards or receipts are not "
+            f"there ({left[0].name}); run the same command again to resume"
+        )
     run.listener("pair, split and commit", 0, 0)
     valid = _valid(plan, receipts)
     written = {column.path: _written(plan.store, column) for column in plan.columns}
@@ -169,8 +173,13 @@ def plan(
     """What ``build`` would do with the same arguments; nothing is written."""
     loaded, folder = read_recipe(recipe, assignments)
     store = _place(loaded, recipe, out)
-    planned = make_plan(loaded, folder, store, deep)
-    _pair_early(planned)
+    try:
+        check_output(store)
+        refuse_inside_input(loaded, folder, store)
+        planned = make_plan(loaded, folder, store, deep)
+        _pair_early(planned)
+    except OSError as error:
+        raise _refused(store, error) from error
     return planned
 
 
@@ -199,7 +208,8 @@ def build(
     executor, n_workers
         Name of an executor plugin (``serial``, ``processes``, …) and its number of workers.
     overwrite
-        Drop committed columns where the recipe no longer has them or their rows changed.
+        Drop committed columns that the recipe no longer has or whose rows are others, and
+        finished shards of an interrupted build that this recipe has no use for.
     deep
         Read every byte of what is reused, not only of files written after they were committed.
         Whatever is damaged is made again.
@@ -218,6 +228,7 @@ def build(
     store = _place(loaded, recipe, out)
     try:
         check_output(store)
+        refuse_inside_input(loaded, folder, store)
         with writer_lock(beside(store, ".lock")), _opened(store) as check:
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
@@ -228,14 +239,9 @@ def build(
         raise InterruptedBuildError(
             f"{store}: interrupted; run the same command again to resume"
         ) from None
-    except EegStoreError:
-        _log(store)
-        raise
     except OSError as error:
-        _log(store)
-        raise _failed_write(store, error) from error
+        raise _refused(store, error) from error
     except MemoryError as error:
-        _log(store)
         raise IncompleteError(
             f"{store}: out of memory ({text_of(error)}); fewer --workers need less, and the same "
             "command resumes"
@@ -262,15 +268,22 @@ def _opened(store: Path) -> Iterator[Callable[[], None]]:
                 yield check
             except Exception:
                 check()
+                if began or _has_begun(store):
+                    _log(store)
                 raise
     except BaseException:
-        if held and not began and len(list(build_folder(store).glob("*"))) == 1:
+        if held and not began and not _has_begun(store):
             close_build_folder(store)
         raise
     _close(store)
 
 
-def _failed_write(store: Path, error: OSError) -> EegStoreError:
+def _has_begun(store: Path) -> bool:
+    """Whether there is more in the build's folder than its marker."""
+    return len(list(build_folder(store).glob("*"))) > 1
+
+
+def _refused(store: Path, error: OSError) -> EegStoreError:
     """What the system refused: the place itself, or, once a build has begun, to go on."""
     reason = f"{store}: {error.strerror or error}" + (
         f": {error.filename}" if error.filename else ""
@@ -285,13 +298,12 @@ def _silence(stage: str, done: int, total: int) -> None:
 
 
 def _log(store: Path) -> None:
-    """Keep a failure's traceback beside the store, where a build has begun."""
+    """Keep a failure's traceback beside the store."""
     # What cannot be logged is told all the same: the disk may be full.
     with contextlib.suppress(OSError):
-        if is_building(store):
-            log = build_folder(store) / "log.txt"
-            with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(traceback.format_exc())
+        log = build_folder(store) / "log.txt"
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(traceback.format_exc())
 
 
 def _close(store: Path) -> None:
@@ -309,10 +321,12 @@ def _close(store: Path) -> None:
 def _build(
     plan: Plan, stages: Stages, run: Run, overwrite: bool, check: Callable[[], None]
 ) -> Report:
-    if plan.up_to_date and plan.committed is not None:
-        return _report(plan, plan.committed.digest, [], None)
     if not overwrite:
         refuse_loss(plan)
+    if plan.up_to_date and plan.committed is not None:
+        if receipts_folder(plan.store).is_dir():  # what an interrupted build has left
+            recover(plan)
+        return _report(plan, plan.committed.digest, [], None)
     check_space(plan)
     _pair_early(plan)
     check()
@@ -347,8 +361,9 @@ def _extract(plan: Plan, stages: Stages, run: Run) -> None:
     plan_file = write_plan(plan, run.check_determinism)
     names = [task.name for task in plan.tasks]
     run.listener("extract", 0, len(names))
-    results = run_tasks(factory, run.n_workers, str(plan_file), names)
-    for number, done in enumerate(results, 1):
-        for stage in done["stages"]:
-            stages.add(**stage)
-        run.listener("extract", number, len(names))
+    # Closed whatever the listener does: no worker goes on once the lock is free.
+    with contextlib.closing(run_tasks(factory, run.n_workers, str(plan_file), names)) as results:
+        for number, done in enumerate(results, 1):
+            for stage in done["stages"]:
+                stages.add(**stage)
+            run.listener("extract", number, len(names))

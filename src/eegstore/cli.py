@@ -65,7 +65,8 @@ def build_command(
         bool, typer.Option("--plan", help="Show what would be done, and do nothing.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Drop columns that the recipe no longer has.")
+        bool,
+        typer.Option("--overwrite", help="Drop columns and finished work that the recipe lost."),
     ] = False,
     deep: Annotated[
         bool,
@@ -222,8 +223,9 @@ def verify_command(
         print_json({"store": str(store), "deep": deep, "ok": not found, "damage": damage})
     elif found:
         show(render.damage(found))
-        mend = "'eegstore build RECIPE STORE --deep' makes again exactly what is damaged"
-        tell(f"{store}: {len(found)} damaged; {mend}")
+        mend = "; 'eegstore build RECIPE STORE --deep' makes again exactly what is damaged"
+        told = f"{store}: {len(found)} damaged"
+        tell(told + mend if any(one.mendable for one in found) else told)
     else:
         checked = "every byte is" if deep else "metadata, presence and sizes are"
         show(f"{store}: {checked} as committed", quiet)

@@ -24,10 +24,10 @@ from eegstore.attributes import (
     shard_record,
     store_digest,
 )
-from eegstore.disk import digest_bytes, put
+from eegstore.disk import digest_bytes, put, read_regular
 from eegstore.documents import Documents
 from eegstore.plan import PlannedColumn, row_dims
-from eegstore.root import build_folder, records_path
+from eegstore.root import build_folder, chunk_path, records_path
 from eegstore.scan import Scan, pairing_plugin, producer, split_plugin
 from eegstore.store import Store
 from eegstore.tables import TABLES, Pairs, Table
@@ -115,7 +115,7 @@ class Commit:
         if entry.kind == "wide":
             paths.append(records_path(entry.table, entry.name))
         for path in paths:
-            self._documents.add_copy(path, (self._store / path / DOCUMENT).read_bytes())
+            self._documents.add_copy(path, read_regular(self._store / path / DOCUMENT))
         self.columns.append(entry)
 
     def add_wide(self, column: PlannedColumn, records: NDArray[np.uint8]) -> None:
@@ -160,7 +160,7 @@ class Commit:
         )
 
     def _add_chunk(self, path: str, content: bytes, n_dims: int) -> None:
-        self._chunks["/".join([path, "c", *["0"] * n_dims])] = content
+        self._chunks[chunk_path(path, n_dims)] = content
 
     def put_arrays(self) -> None:
         """Put all but the root's document on the disk: chunks, arrays' documents, groups'."""
@@ -207,7 +207,7 @@ def delete(store: Path, entries: Iterable[ColumnEntry]) -> None:
     for entry in entries:
         for path in (entry.path, records_path(entry.table, entry.name)):
             folder = store / path
-            if folder.is_dir() and not folder.is_symlink():
+            if folder.is_dir() and not (folder.is_symlink() or folder.parent.is_symlink()):
                 shutil.rmtree(folder)
 
 

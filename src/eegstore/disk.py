@@ -62,9 +62,9 @@ def digest_files(paths: Iterable[Path]) -> str:
     return digest_json([digest_file(path) for path in paths])
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync_path(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -73,9 +73,9 @@ def fsync_folder(folder: Path) -> None:
 
 def sync_folders(folder: Path) -> None:
     """Make the name of a folder and every name below it durable, whoever made them."""
-    fsync_folder(folder.parent)
+    fsync_path(folder.parent)
     for path, _, _ in os.walk(folder):
-        fsync_folder(Path(path))
+        fsync_path(Path(path))
 
 
 def make_folder(folder: Path) -> None:
@@ -87,14 +87,14 @@ def make_folder(folder: Path) -> None:
         current = current.parent
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
-        fsync_folder(path.parent)
+        fsync_path(path.parent)
 
 
 def move_into_place(temporary: Path, final: Path) -> None:
     """Rename a whole, synced file to its final name, durably."""
     make_folder(final.parent)
     temporary.replace(final)
-    fsync_folder(final.parent)
+    fsync_path(final.parent)
 
 
 def put(content: bytes, final: Path, temporary_folder: Path) -> None:

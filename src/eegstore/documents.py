@@ -17,6 +17,7 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
 from eegstore.attributes import DOCUMENT, StoreAttributes, document_bytes, sealed
+from eegstore.root import chunk_path
 from eegstore.shards import Layout, fill_value
 
 
@@ -94,16 +95,17 @@ class Documents:
             config={"write_empty_chunks": True},
         )
         array[...] = values.astype(object) if text else values
-        chunk = "/".join([path, "c", *["0"] * values.ndim])
-        content: bytes = self._buffers.pop(chunk).to_bytes()
+        content: bytes = self._buffers.pop(chunk_path(path, values.ndim)).to_bytes()
         return content
 
     def files(self) -> dict[str, bytes]:
         """Path to bytes of every document but the root's: arrays first, then their groups."""
+        return {path: document_bytes(document) for path, document in self._parsed().items()}
+
+    def _parsed(self) -> dict[str, dict[str, Any]]:
         paths = [path for path in self._buffers if path != DOCUMENT]
         deepest_first = sorted(paths, key=lambda path: (-path.count("/"), path))
-        parsed = {path: json.loads(self._buffers[path].to_bytes()) for path in deepest_first}
-        return {path: document_bytes(document) for path, document in parsed.items()}
+        return {path: json.loads(self._buffers[path].to_bytes()) for path in deepest_first}
 
     def sealed_root(self, attributes: StoreAttributes) -> bytes:
         """The root's document, consolidated and sealed."""
@@ -112,5 +114,10 @@ class Documents:
             zarr.consolidate_metadata(self._memory)
         root = json.loads(self._buffers[DOCUMENT].to_bytes())
         root["attributes"] = {"eegstore": attributes.model_dump(mode="json")}
+        # A kept document is what an earlier Zarr wrote: this one would write it in its own way.
+        consolidated = root["consolidated_metadata"]["metadata"]
+        for path, document in self._parsed().items():
+            if document["node_type"] == "array":
+                consolidated[path.removesuffix(f"/{DOCUMENT}")] = document
         blank = json.dumps(root, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
         return sealed(blank, self.files())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ IN_FLIGHT_A_WORKER: Final = 2
 
 def run_tasks(
     factory: Callable[[int], Executor], n_workers: int, plan_file: str, names: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Run all tasks of a plan; yields what each returns, as it ends.
 
     A task whose worker dies is tried again. After a death the tasks that were in flight run one

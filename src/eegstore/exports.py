@@ -10,7 +10,7 @@ from typing import Any
 
 from eegstore import registry
 from eegstore.calls import guarded
-from eegstore.disk import fsync_folder, make_folder
+from eegstore.disk import fsync_path, make_folder
 from eegstore.errors import InputError, UsageError
 from eegstore.machine import in_thread
 from eegstore.recipe import nearest
@@ -20,11 +20,7 @@ from eegstore.store import Store, open_store
 def _sync(path: Path) -> None:
     """Make a file, or a folder and all that is in it, durable."""
     for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync_path(file)
 
 
 def export(
@@ -83,4 +79,4 @@ def _write(exporter: Any, store: Store, final: Path, empty: bool) -> None:
         if empty:
             final.rmdir()
         temporary.rename(final)
-        fsync_folder(final.parent)
+        fsync_path(final.parent)

@@ -39,12 +39,16 @@ def input_files(plugin: Any) -> tuple[InputFile, ...]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """A file and those of its stem beside it (.set and .fdt, .vhdr and .eeg), or a folder's."""
+    """A file and those of its stem beside it (.set and .fdt, .vhdr and .eeg), or a folder's.
+
+    Not among them is what no plugin reads: hidden files, and the recipe of the same stem.
+    """
     if os.path.isdir(path):  # noqa: PTH112 - of any name, even too long
-        yield from (file for file in path.rglob("*") if file.is_file())
+        yield from (one for one in path.rglob("*") if one.is_file() and one.name[0] != ".")
     elif os.path.isfile(path):  # noqa: PTH113
-        for beside in path.parent.iterdir():
-            if beside.stem == path.stem and beside.is_file():
+        yield path
+        for beside in path.parent.glob("[!.]*"):
+            if beside.stem == path.stem and beside.is_file() and beside.suffix != ".toml":
                 yield beside
 
 

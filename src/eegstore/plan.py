@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +116,14 @@ class WorkPlan:
 
     def to_json(self) -> bytes:
         """The plan as its file holds it."""
-        return WORK_PLAN.dump_json(self)
+        # Not by pydantic: the name of a file may be no text.
+        facts: object = WORK_PLAN.dump_python(self, mode="json")
+        return json.dumps(facts).encode()
+
+    @staticmethod
+    def from_json(content: bytes) -> WorkPlan:
+        """The plan of a file."""
+        return WORK_PLAN.validate_python(json.loads(content))
 
 
 WORK_PLAN: Final = TypeAdapter(WorkPlan)

@@ -9,14 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.attributes import DOCUMENT, ColumnEntry
 from eegstore.calls import given, guarded
-from eegstore.disk import fsync_folder, make_folder, put
+from eegstore.disk import fsync_path, make_folder, put
 from eegstore.errors import InputError, PluginError
 from eegstore.inputs import option_paths
 from eegstore.plan import (
@@ -31,14 +31,12 @@ from eegstore.protocols import Stateful
 from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, recipe_changes
 from eegstore.registry import path_options
-from eegstore.root import build_folder, has_tables, records_path
+from eegstore.root import MARKER, build_folder, has_tables, is_building, records_path
 from eegstore.salvage import committed_store, salvaged_receipts
-from eegstore.scan import Scan, scan, scanned_columns
+from eegstore.scan import Scan, provider_plugin, scan, scanned_columns, source_plugin
 from eegstore.store import Store
 from eegstore.verification import ALL, Damage, check_entry
 from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder
-
-MARKER: Final = "eegstore-build"
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def check_output(store: Path) -> None:
         )
     if store.is_symlink() and not store.exists():
         raise InputError(f"{store}: a link that leads nowhere; choose another OUT, or delete it")
-    if not store.exists() or (store / DOCUMENT).is_file() or has_tables(store) or ours:
+    if not store.exists() or has_tables(store) or ours or _holds_store(store):
         return
     if not store.is_dir() or any(store.iterdir()):
         raise InputError(
@@ -147,9 +145,12 @@ def check_output(store: Path) -> None:
         )
 
 
-def is_building(store: Path) -> bool:
-    """Whether a build of the store has begun and not finished."""
-    return os.path.isfile(build_folder(store) / MARKER)  # noqa: PTH113 - of any name, even too long
+def _holds_store(store: Path) -> bool:
+    """Whether there is a root document, and it is ours, or what is around a damaged one is."""
+    if not (store / DOCUMENT).is_file():
+        return False
+    committed, own_root = committed_store(store)
+    return own_root or bool(committed.attributes.columns)
 
 
 def open_build_folder(store: Path) -> None:
@@ -157,7 +158,7 @@ def open_build_folder(store: Path) -> None:
     folder = build_folder(store)
     make_folder(folder)
     (folder / MARKER).touch()
-    fsync_folder(folder)
+    fsync_path(folder)
 
 
 def close_build_folder(store: Path) -> None:
@@ -179,10 +180,8 @@ def make_plan(recipe: Recipe, folder: Path, store: Path, deep: bool = False) -> 
 
     A file that is reused is read where it was written after the commit; all are where ``deep``.
     """
-    check_output(store)
     committed, own_root = committed_store(store) if _is_committed(store) else (None, True)
     found = scan(recipe, folder)
-    _refuse_inside_input(store, found)
     columns = plan_columns(found)
     keys = {column.path: column.key for column in columns}
     for (table, name), key in narrow_keys(found, columns).items():
@@ -229,10 +228,10 @@ def _damage(
     return damage
 
 
-def _refuse_inside_input(store: Path, found: Scan) -> None:
+def refuse_inside_input(recipe: Recipe, folder: Path, store: Path) -> None:
     """A store inside a folder of the input would be input of the next build."""
     place = Path(os.path.realpath(store))
-    for plugin in (found.source, found.provider):
+    for plugin in (source_plugin(recipe, folder), provider_plugin(recipe, folder)):
         for name in path_options(type(plugin)) if plugin else ():
             for path in option_paths(plugin, name):
                 if path.is_dir() and place.is_relative_to(os.path.realpath(path)):
@@ -296,7 +295,7 @@ def _forsaken(plan: Plan) -> str:
 def check_space(plan: Plan) -> None:
     """Refuse a build that cannot end well: values that are not compressed have a known size."""
     needed = plan.bytes_left
-    parent = plan.store.absolute().parent
+    parent = build_folder(plan.store).parent  # where a link leads to
     free = shutil.disk_usage(parent).free
     if plan.recipe.store.codec == "raw" and needed > free:
         unit, size = ("GB", 1e9) if needed >= 1e9 else ("MB", 1e6)
@@ -325,17 +324,21 @@ def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
     for (table, name), values in scanned_columns(plan.found).items():
         rows[f"{table}/{name}"] = values
     np.savez(folder / ROWS_FILE, **rows)  # type: ignore[arg-type]
+    sections = {"source": plan.recipe.source, "stimuli": plan.recipe.stimuli}
     for kind, plugin in (("source", plan.found.source), ("stimuli", plan.found.provider)):
-        if isinstance(plugin, Stateful):
-            np.savez(folder / f"{kind}.npz", **_state(kind, plugin))  # type: ignore[arg-type]
+        if isinstance(plugin, Stateful) and (section := sections[kind]):
+            state = _state(kind, plugin, section.timeout_s)
+            np.savez(folder / f"{kind}.npz", **state)  # type: ignore[arg-type]
     plan_file = folder / f"plan-{work.id}.json"
     put(work.to_json(), plan_file, folder)
     return plan_file
 
 
-def _state(kind: str, plugin: Any) -> dict[str, NDArray[Any]]:
+def _state(kind: str, plugin: Any, limit_s: float | None) -> dict[str, NDArray[Any]]:
     """What a source or a provider wants to keep of its scan."""
-    state = given(kind, plugin, "state()", guarded(kind, plugin, plugin.state), dict)
+    state = given(
+        kind, plugin, "state()", guarded(kind, plugin, plugin.state, limit_s=limit_s), dict
+    )
     arrays = {str(name): np.asarray(values) for name, values in state.items()}
     objects = [name for name, values in arrays.items() if values.dtype.hasobject]
     if objects:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eegstore.attributes import ColumnEntry
 from eegstore.commit import withdraw
-from eegstore.disk import fsync_folder, make_folder
+from eegstore.disk import fsync_path, make_folder
 from eegstore.plan import make_tasks
 from eegstore.prepare import Plan
 from eegstore.receipts import (
@@ -46,12 +46,19 @@ def recover(plan: Plan) -> Plan:
 def _in_the_way(plan: Plan) -> Iterator[ColumnEntry]:
     """Committed columns that tasks will replace; other rows replace everything.
 
-    Other narrow columns stay readable until the commit, which replaces them in a moment.
+    Other narrow columns stay readable until the commit, which replaces them in a moment; where
+    one is damaged, no commit before that may take its document for the committed one.
     """
     computed = {column.path for column in plan.computed}
-    for entry in plan.lost:
-        if entry.kind == "wide" or "trials/eeg" in computed or entry.path in computed:
-            yield entry
+    damaged = {str(PurePosixPath(one.file).parent) for one in plan.damage}
+    in_the_way = [
+        entry
+        for entry in plan.lost
+        if entry.kind == "wide" or "trials/eeg" in computed or entry.path in computed
+    ]
+    yield from in_the_way
+    if in_the_way:
+        yield from (one for one in plan.lost if one not in in_the_way and one.path in damaged)
 
 
 def _rewrite_receipts(store: Path, standing: Mapping[str, Receipt]) -> None:
@@ -64,13 +71,13 @@ def _rewrite_receipts(store: Path, standing: Mapping[str, Receipt]) -> None:
         path = receipt_path(store, name)
         if read_receipt(path) != receipt:
             write_receipt(path, receipt, build_folder(store))
-    fsync_folder(folder)
+    fsync_path(folder)
 
 
 def _delete_strangers(
     plan: Plan, entries: Iterable[ColumnEntry], receipts: Iterable[Mapping[str, Any]]
 ) -> None:
-    """Delete every file of the tables that is neither committed nor vouched for."""
+    """Delete what is in the columns' folders and is neither a committed column nor vouched for."""
     layouts = {column.path: column.layout for column in plan.computed}
     kept = {
         plan.store / path / layouts[path].shard_name(receipt["shard"])
@@ -80,9 +87,10 @@ def _delete_strangers(
     committed = {plan.store / entry.path for entry in entries}
     committed |= {plan.store / records_path(one.table, one.name) for one in entries}
     for group in (*TABLES, "digests"):
-        for folder in (plan.store / group).glob("*/"):
-            if folder not in committed:
-                _delete_all_but(kept, folder)
+        if not (plan.store / group).is_symlink():  # what it leads to may be anybody's
+            for folder in (plan.store / group).glob("*/"):
+                if folder not in committed:
+                    _delete_all_but(kept, folder)
 
 
 def _delete_all_but(kept: set[Path], folder: Path) -> None:

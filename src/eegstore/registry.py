@@ -157,18 +157,26 @@ def _refuse_taken_names(found: list[Plugin]) -> list[Plugin]:
 
 
 def _wanted(entry_point: importlib.metadata.EntryPoint) -> bool:
-    """Whether the variable ``EEGSTORE_PLUGINS`` lets it in; built-ins always are."""
+    """Whether the variable ``EEGSTORE_PLUGINS`` lets its distribution in; ours always is.
+
+    Names are compared as installers do (https://peps.python.org/pep-0503/#normalized-names).
+    """
     chosen = os.environ.get("EEGSTORE_PLUGINS")
-    built_in = entry_point.dist is not None and entry_point.dist.name == BUILT_IN
-    return chosen is None or built_in or entry_point.name in chosen.split(",")
+    distribution = entry_point.dist.name if entry_point.dist else ""
+    names = {_normalised(name) for name in (chosen or "").split(",")}
+    return chosen is None or distribution == BUILT_IN or _normalised(distribution) in names
+
+
+def _normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
 
 
 @functools.cache
 def plugins() -> tuple[Plugin, ...]:
     """Every plugin of every installed distribution, the broken ones included.
 
-    Where the environment variable ``EEGSTORE_PLUGINS`` is set, third parties' entry points are
-    loaded only if it names them (separated by commas).
+    Where the environment variable ``EEGSTORE_PLUGINS`` is set, third parties' plugins are
+    loaded only if it names their distributions (separated by commas).
     """
     found: list[Plugin] = []
     for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from eegstore.errors import DamageError, EegStoreError, IncompleteError, InputEr
 from eegstore.tables import Table
 
 READABLE: Final = (FORMAT,)
+MARKER: Final = "eegstore-build"
 REMEDY: Final = "'eegstore build' mends it"
 
 
@@ -30,9 +32,19 @@ def build_folder(store: Path) -> Path:
     return beside(store, ".build")
 
 
+def is_building(store: Path) -> bool:
+    """Whether a build of the store has begun and not finished."""
+    return os.path.isfile(build_folder(store) / MARKER)  # noqa: PTH113 - of any name, even too long
+
+
 def records_path(table: Table, column: str) -> str:
     """Path of the array that holds a wide column's shard digests and sizes."""
     return f"digests/{table}_{column}"
+
+
+def chunk_path(array: str, n_dims: int) -> str:
+    """Path of the only chunk of an array that is written whole (Zarr's default chunk keys)."""
+    return "/".join([array, "c", *["0"] * n_dims])
 
 
 def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
@@ -94,6 +106,8 @@ def read_root(path: Path) -> bytes:
     except PermissionError as error:
         raise InputError(f"{path}: {DOCUMENT} cannot be read ({error.strerror})") from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{path}: not an eegstore store ({error.strerror})") from None
         raise DamageError(f"{path}: {DOCUMENT} cannot be read ({error.strerror})") from None
     attributes = _parse_root(path, root)
     if not _is_whole(root, attributes):

@@ -18,7 +18,7 @@ from eegstore.attributes import (
     StoreAttributes,
     shard_record,
 )
-from eegstore.disk import digest_bytes, digest_file
+from eegstore.disk import digest_bytes, digest_file, read_regular
 from eegstore.errors import DamageError, IncompleteError
 from eegstore.plan import PlannedColumn, Task
 from eegstore.receipts import Receipt, merged
@@ -51,7 +51,7 @@ def _rebuilt_store(path: Path) -> Store:
         for folder in sorted((path / table).glob("*/")):
             try:
                 entry, found = _rebuilt_column(path, table, folder.name)
-            except (OSError, LookupError, TypeError, ValueError, DamageError):
+            except (OSError, LookupError, TypeError, ValueError, RecursionError, DamageError):
                 continue
             columns.append(entry)
             documents |= found
@@ -69,7 +69,7 @@ def _rebuilt_store(path: Path) -> Store:
 def _rebuilt_column(path: Path, table: Table, name: str) -> tuple[ColumnEntry, dict[str, Any]]:
     """A wide column's entry and documents, as its own folders tell them."""
     places = [f"{table}/{name}", records_path(table, name)]
-    documents = {place: json.loads((path / place / DOCUMENT).read_bytes()) for place in places}
+    documents = {place: json.loads(read_regular(path / place / DOCUMENT)) for place in places}
     column, records = documents.values()
     layout = layout_of(column)
     entry = ColumnEntry(

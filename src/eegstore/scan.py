@@ -109,11 +109,24 @@ def source_options(section: SourceSection) -> dict[str, Any]:
     return section.options | skips
 
 
+def source_plugin(recipe: Recipe, folder: Path) -> Any:
+    """The recipe's source."""
+    options = source_options(recipe.source)
+    return registry.create("source", recipe.source.plugin, options, folder, "[source]")
+
+
+def provider_plugin(recipe: Recipe, folder: Path) -> Any:
+    """The recipe's provider of stimuli; None where there are none."""
+    section = recipe.stimuli
+    if section is None:
+        return None
+    return registry.create("stimuli", section.plugin, section.options, folder, "[stimuli]")
+
+
 def scan(recipe: Recipe, folder: Path) -> Scan:
     """Create the recipe's source and provider, and let them scan their input."""
     section = recipe.source
-    options = source_options(section)
-    source = registry.create("source", section.plugin, options, folder, "[source]")
+    source = source_plugin(recipe, folder)
     files: dict[Table, tuple[InputFile, ...]] = {"trials": input_files(source), "stimuli": ()}
     trials = guarded("source", source, source.scan, limit_s=section.timeout_s)
     given("source", source, "scan()", trials, Trials)
@@ -126,9 +139,7 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
         if recipe.pairing is not None:
             raise RecipeError("[pairing]: there is nothing to pair with; add [stimuli]")
         return found
-    provider = registry.create(
-        "stimuli", recipe.stimuli.plugin, recipe.stimuli.options, folder, "[stimuli]"
-    )
+    provider = provider_plugin(recipe, folder)
     files["stimuli"] = input_files(provider)
     stimuli = guarded("stimuli", provider, provider.scan, limit_s=recipe.stimuli.timeout_s)
     given("stimuli", provider, "scan()", stimuli, Stimuli)

@@ -366,8 +366,8 @@ class ShardedArray:
             return self._replaced()
         name = self.folder.name + "/" + self.layout.shard_name(shard)
         return DamageError(
-            f"{self.folder.parent.name}/{name}: {problem}; "
-            "'eegstore verify --deep' shows all damage; delete the damaged files and build again"
+            f"{self.folder.parent.name}/{name}: {problem}; 'eegstore verify --deep' shows all "
+            "damage, 'eegstore build RECIPE STORE --deep' mends it"
         )
 
 

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TextIO
@@ -130,8 +131,8 @@ def _show_unraisable(what: sys.UnraisableHookArgs) -> None:
 
 
 def _end_soon(reader: int) -> None:
-    os.read(reader, 1)
-    select.select([reader], [], [], GRACE_S)
+    _await_signal(reader, None)
+    _await_signal(reader, GRACE_S)
     if not Terminal.told:
         with contextlib.suppress(OSError):
             os.write(2, f"eegstore: {AGAIN}\n".encode())
@@ -142,6 +143,15 @@ def _end_soon(reader: int) -> None:
                 os.killpg(child.pid, signal.SIGKILL)
             child.kill()
     os._exit(INTERRUPTED)
+
+
+def _await_signal(reader: int, limit_s: float | None) -> None:
+    """Wait for one of the two; the pipe tells of every signal that a handler in Python is for."""
+    end = None if limit_s is None else time.monotonic() + limit_s
+    while end is None or (limit_s := end - time.monotonic()) > 0:
+        ready, _, _ = select.select([reader], [], [], limit_s)
+        if ready and os.read(reader, 1)[0] in (signal.SIGINT, signal.SIGTERM):
+            return
 
 
 def leave(code: int) -> NoReturn:
@@ -227,12 +237,12 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
     console = Console(stderr=True)
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def tell(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total or None)
+            bar.update(task, description=printable(stage), completed=done, total=total or None)
 
         yield tell

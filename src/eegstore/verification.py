@@ -17,11 +17,12 @@ from eegstore.attributes import DOCUMENT, ColumnEntry, read_shard_record
 from eegstore.disk import digest_file
 from eegstore.errors import DamageError
 from eegstore.machine import n_cpus
-from eegstore.root import build_folder, records_path
+from eegstore.root import build_folder, chunk_path, records_path
 from eegstore.store import Store, read_store
 
 ALL = -math.inf  # read every file, whenever it was written
 NONE = math.inf
+STRANGER = "does not belong to the store; move it away"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Damage:
 
     file: str
     problem: str
+
+    @property
+    def mendable(self) -> bool:
+        """Whether a build makes the file again."""
+        return self.problem != STRANGER
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def data_files(store: Store, entry: ColumnEntry) -> list[DataFile]:
         Where a wide column's own records of its shards are damaged.
     """
     if entry.kind != "wide":
-        return [DataFile(_chunk_file(entry.path, len(entry.shape)), None, entry.digest)]
+        return [DataFile(chunk_path(entry.path, len(entry.shape)), None, entry.digest)]
     layout, records = layout_of(store.document(entry.path)), store.shard_records(entry)
     return [
         DataFile(f"{entry.path}/{layout.shard_name(shard)}", *read_shard_record(record.tobytes()))
@@ -146,12 +152,8 @@ def _check(store: Path, committed: DataFile, after: float) -> Damage | None:
     return None
 
 
-def _chunk_file(path: str, n_dims: int) -> str:
-    return "/".join([path, "c", *["0"] * n_dims])
-
-
 def _records_file(entry: ColumnEntry) -> str:
-    return _chunk_file(records_path(entry.table, entry.name), 2)
+    return chunk_path(records_path(entry.table, entry.name), 2)
 
 
 def _records_damage(store: Store, entry: ColumnEntry) -> Damage:
@@ -173,7 +175,7 @@ def _strangers(store: Store) -> Iterator[Damage]:
         unfinished = building and name.startswith(array) and array not in arrays
         linked_folder = name in folders and (store.path / name).is_dir()
         if name not in known and not unfinished and not linked_folder:
-            yield Damage(name, "does not belong to the store; move it away")
+            yield Damage(name, STRANGER)
 
 
 def _chunk_files(store: Store) -> Iterator[str]:
@@ -184,7 +186,7 @@ def _chunk_files(store: Store) -> Iterator[str]:
             yield from (f"{entry.path}/{layout.shard_name(n)}" for n in range(layout.n_shards))
             yield _records_file(entry)
         else:
-            yield _chunk_file(entry.path, len(entry.shape))
+            yield chunk_path(entry.path, len(entry.shape))
 
 
 def _listing(folder: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eegstore import registry
 from eegstore.calls import guarded, repeated
-from eegstore.plan import WORK_PLAN, WorkPlan
+from eegstore.plan import WorkPlan
 from eegstore.protocols import Stateful
 from eegstore.recipe import Section, parse_recipe
 from eegstore.root import build_folder
@@ -49,7 +49,7 @@ class Worker:
     """A plan with its plugins, loaded by name; one a process, kept from task to task."""
 
     def __init__(self, plan_file: Path) -> None:
-        self.plan: WorkPlan = WORK_PLAN.validate_json(plan_file.read_bytes())
+        self.plan = WorkPlan.from_json(plan_file.read_bytes())
         self._scans = plan_file.parent
         self.recipe = parse_recipe(self.plan.recipe, "the plan's recipe")
         self.columns = {(column.table, column.name): column for column in self.plan.columns}
