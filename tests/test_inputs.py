@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import eegstore
 from eegstore import InputError
@@ -79,3 +80,20 @@ def test_files_beside_one_of_the_same_stem_are_input_too(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(gzip.compress(name.encode()))
     plugin = Idx(images=tmp_path / "a.set")
     assert [file.path.name for file in input_files(plugin)] == ["a.fdt", "a.set"]
+    (tmp_path / "a.toml").write_text("a recipe")
+    (tmp_path / ".a.set").write_bytes(b"what a desktop leaves")
+    assert [file.path.name for file in input_files(plugin)] == ["a.fdt", "a.set"]
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_a_file_whose_name_is_no_text_may_lie_beside_the_images(
+    tmp_path: Path, executor: str
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for label in range(10):
+        Image.new("RGB", (8, 8), (label, 0, 0)).save(images / f"{label}.png")
+    (images / os.fsdecode(b"Notiz-\xe4.txt")).write_text("x")
+    made = recipe(stimuli={"plugin": "image-folder", "path": str(images)})
+    assert eegstore.build(made, tmp_path / "a.zarr", executor=executor).n_stimuli == 10
+    assert eegstore.verify(tmp_path / "a.zarr", deep=True) == []

@@ -359,3 +359,24 @@ command()
     )
     assert done.returncode == 130
     assert done.stderr == "eegstore: interrupted; run the same command again\n"
+
+
+def test_a_signal_of_a_plugins_own_interrupts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text("""
+import signal, time
+from eegstore import terminal
+terminal.GRACE_S = 0.2
+
+@terminal.reported
+def command():
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.alarm(1)
+    time.sleep(2.5)
+    terminal.write("done")
+
+command()
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "theirs"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")

@@ -378,3 +378,14 @@ def test_a_file_that_is_deleted_before_it_is_locked_is_not_the_lock(
         assert len(calls) == 2
         with pytest.raises(LockedError), writer_lock(lock):
             pytest.fail("two writers hold the lock")
+
+
+@pytest.mark.promise("P4")
+def test_who_finds_the_store_held_leaves_nothing_in_its_holders_folder(tmp_path: Path) -> None:
+    store, folder = tmp_path / "s.zarr", tmp_path / "s.zarr.build"
+    folder.mkdir()
+    (folder / "eegstore-build").touch()
+    for lock in (tmp_path / "s.zarr.lock", folder / "eegstore-build"):
+        with writer_lock(lock), pytest.raises(LockedError):
+            eegstore.build(MADE, store, executor="serial")
+        assert [path.name for path in folder.iterdir()] == ["eegstore-build"]

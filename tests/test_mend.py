@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 import eegstore
-from eegstore import InputError, builder, plan, verify
+from command import run_command
+from eegstore import InputError, InterruptedBuildError, builder, plan, verify
+from eegstore.attributes import NO_SEAL, document_bytes, sealed
 from samples import data_files, modified, recipe
 
 EEG = "trials/eeg/c/{}/0/0"
+LABEL, TIME = "trials/label/zarr.json", "trials/time/zarr.json"
 
 
 @pytest.fixture(autouse=True)
@@ -165,3 +168,97 @@ def test_the_plan_of_a_damaged_store_names_the_damage_and_mends_nothing(store: P
         ("trials", 2, ("eeg",))
     ]
     assert modified(store) == before
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[" * 100_000], ids=repr)
+def test_a_lost_document_is_mended_beside_a_lost_shard(
+    clean: Path, store: Path, content: bytes | None
+) -> None:
+    """Before the shard is computed the rest is committed, that document not among it."""
+    (store / EEG.format(1)).unlink()
+    (store / LABEL).unlink()
+    if content is not None:
+        (store / LABEL).write_bytes(content)
+    done = eegstore.build(recipe(), store, executor="serial")
+    assert done.history is not None
+    assert sorted(done.history.mended) == [EEG.format(1), LABEL]
+    assert data_files(store) == data_files(clean)
+    assert verify(store, deep=True) == []
+
+
+def test_an_edited_document_never_becomes_the_committed_one(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a build that is interrupted while it mends something else either."""
+    document = json.loads((store / TIME).read_bytes())
+    document["attributes"]["units"] = "ms"
+    (store / TIME).write_bytes(document_bytes(document))
+    shutil.rmtree(store / "trials/spectral/c")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "_extract", stop)
+        with pytest.raises(InterruptedBuildError):
+            eegstore.build(recipe(), store)
+    eegstore.build(recipe(), store)
+    assert json.loads((store / TIME).read_bytes())["attributes"]["units"] == "s"
+    assert verify(store, deep=True) == []
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_place_of_a_document_is_never_opened(clean: Path, store: Path) -> None:
+    for name in ("zarr.json", "trials/spectral/zarr.json", LABEL):
+        (store / name).unlink()
+    (store / "zarr.json").write_bytes(b"{")
+    os.mkfifo(store / "trials/spectral/zarr.json")
+    os.mkfifo(store / LABEL)
+    eegstore.build(recipe(), store, executor="serial")
+    assert data_files(store) == data_files(clean)
+    assert verify(store, deep=True) == []
+
+
+def test_nothing_is_deleted_where_a_linked_group_leads_to(store: Path, tmp_path: Path) -> None:
+    (store / "trials").rename(tmp_path / "elsewhere")
+    (store / "trials").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/photos").mkdir()
+    (tmp_path / "elsewhere/photos/me.jpg").write_bytes(b"theirs")
+    changed = recipe(extract=[{"plugin": "spectral", "window": "boxcar"}])
+    eegstore.build(changed, store, executor="serial", overwrite=True)
+    assert (tmp_path / "elsewhere/photos/me.jpg").read_bytes() == b"theirs"
+    assert eegstore.open_store(store).recipe["extract"][0]["window"] == "boxcar"
+
+
+def test_documents_that_another_zarr_wrote_stay_as_they_are(store: Path) -> None:
+    """The seal is over what lies there, not over how this Zarr would write it."""
+    root = json.loads((store / "zarr.json").read_bytes())
+    documents = root["consolidated_metadata"]["metadata"]
+    for document in documents.values():
+        document.pop("storage_transformers", None)
+    files = {f"{path}/zarr.json": document_bytes(one) for path, one in documents.items()}
+    for path, content in files.items():
+        (store / path).write_bytes(content)
+    root["attributes"]["eegstore"]["seal"] = NO_SEAL
+    blank = json.dumps(root, indent=2, ensure_ascii=False).encode()
+    (store / "zarr.json").write_bytes(sealed(blank, files))
+    assert verify(store, deep=True) == []
+    wider = recipe(extract=[*recipe()["extract"], {"plugin": "temporal"}])
+    done = eegstore.build(wider, store, executor="serial")
+    assert done.history is not None
+    assert done.history.computed == ["trials/temporal"]
+    assert verify(store, deep=True) == []
+    assert (store / "trials/eeg/zarr.json").read_bytes() == files["trials/eeg/zarr.json"]
+
+
+def test_a_stranger_alone_is_nothing_that_a_build_mends(
+    store: Path,
+) -> None:
+    (store / "trials/eeg/junk").write_bytes(b"x")
+    assert [(one.file, one.mendable) for one in verify(store)] == [("trials/eeg/junk", False)]
+    done = run_command("verify", "s.zarr", cwd=store.parent)
+    assert done.code == 5
+    assert done.err == "eegstore: s.zarr: 1 damaged\n"
+    (store / EEG.format(0)).unlink()
+    done = run_command("verify", "s.zarr", cwd=store.parent)
+    assert "2 damaged; 'eegstore build RECIPE STORE --deep' makes again" in done.err

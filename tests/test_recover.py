@@ -207,3 +207,59 @@ def test_what_an_interrupted_build_has_done_is_not_dropped_without_a_word(
     assert data_files(store) == before
     # What loses nothing goes on without asking, also with another split.
     assert eegstore.build(recipes["seed"], store).history is not None
+
+
+def test_a_recipe_that_is_built_already_asks_before_it_drops_an_interrupted_builds_work(
+    tmp_path: Path, kill_at: Callable[[int], None]
+) -> None:
+    store = tmp_path / "a.zarr"
+    wider = recipe(extract=[*recipe()["extract"], {"plugin": "temporal"}])
+    eegstore.build(recipe(), store, executor="serial")
+    receipts = store.with_name("a.zarr.build") / "receipts"
+    for step in itertools.count(1):
+        kill_at(step)
+        with contextlib.suppress(Killed):
+            eegstore.build(wider, store, executor="serial")
+        kill_at(0)
+        if list(receipts.glob("trials-*.json")):
+            break
+    with pytest.raises(InputError, match=r"would lose the finished shards of trials/temporal"):
+        eegstore.build(recipe(), store, executor="serial")
+    assert eegstore.build(recipe(), store, executor="serial", overwrite=True).up_to_date
+    assert eegstore.verify(store, deep=True) == []
+    assert not receipts.parent.exists()
+
+
+def test_a_shard_that_no_receipt_was_left_for_is_dropped_by_a_build_of_the_recipe_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise Killed
+
+    store = tmp_path / "a.zarr"
+    wider = recipe(extract=[*recipe()["extract"], {"plugin": "temporal"}])
+    eegstore.build(recipe(), store, executor="serial")
+    with monkeypatch.context() as patch:
+        patch.setattr(extract, "write_receipt", stop)
+        with pytest.raises(Killed):
+            eegstore.build(wider, store, executor="serial")
+    assert list((store / "trials/temporal").rglob("0"))
+    assert eegstore.build(recipe(), store, executor="serial").up_to_date
+    assert eegstore.verify(store, deep=True) == []
+
+
+def test_no_shard_is_committed_that_its_receipt_is_gone_for(tmp_path: Path) -> None:
+    """As where a network's file system shows an old listing."""
+    store = tmp_path / "a.zarr"
+    receipts = store.with_name("a.zarr.build") / "receipts"
+
+    def forget(stage: str, done: int, total: int) -> None:
+        if stage == "extract" and done == total:
+            next(receipts.glob("trials-*.json")).unlink()
+
+    with pytest.raises(IncompleteError, match=r"1 tasks have ended, but their shards or receipts"):
+        eegstore.build(recipe(), store, executor="serial", listener=forget)
+    with pytest.raises(IncompleteError):
+        eegstore.open_store(store)
+    eegstore.build(recipe(), store, executor="serial")
+    assert eegstore.verify(store, deep=True) == []

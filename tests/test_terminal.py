@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from PIL import Image
 
 import eegstore
 from command import run_command
+from eegstore.terminal import progress
 from third_party import extractor, lay_out, plugin
 
 pytestmark = pytest.mark.promise("P14")
@@ -319,3 +321,17 @@ def test_no_color_is_heard(folder):
     colours = re.findall(r"\x1b\[([0-9;]*)m", plain)
     assert not [one for one in colours if re.search(r"(^|;)(3|4|9|10)[0-7]", one)]
     assert ESCAPE.sub("", plain) == ESCAPE.sub("", coloured)
+
+
+def test_a_stage_of_a_hostile_name_drives_no_terminal(monkeypatch):
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with progress(quiet=False) as tell:
+        tell("trials/\x1b]0;owned\x07[red]x[/red]", 1, 2)
+    assert "owned" in screen.getvalue()
+    assert "\x1b]0;" not in screen.getvalue()
+    assert r"trials/\x1b]0;owned\x07[red]x[/red]" in screen.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import random
 import shutil
@@ -19,7 +20,7 @@ import pytest
 
 import eegstore
 from command import Outcome, check_refused, run_command
-from samples import IDX, data_files, write_idx
+from samples import EEG, IDX, data_files, recipe, write_idx
 from third_party import extractor, lay_out, plugin
 
 pytestmark = pytest.mark.promise("P10")
@@ -320,6 +321,10 @@ HANGS = {
         plugin("source", method("scan(self)", TRIALS) + method(READER)
                + method("fingerprint(self)")), OWN_SOURCE, False,
     ),
+    "a state": (
+        plugin("source", method("scan(self)", TRIALS) + method(READER) + method("state(self)")
+               + method("restore(self, state)", "pass")), OWN_SOURCE, False,
+    ),
     "a read": (plugin("source", method("scan(self)", TRIALS) + method(READER)), OWN_SOURCE, True),
     "a provider's scan": (
         plugin("stimuli", method("scan(self)") + method(READER)), OWN_STIMULI, False,
@@ -354,5 +359,20 @@ def test_a_plugin_that_hangs_is_named_when_its_time_is_over(
 
 def test_recipes_of_this_file_are_toml():
     """A slip in them would make every refusal above pass for another reason."""
-    for _, recipe, _ in HANGS.values():
-        assert "timeout_s" in str(tomllib.loads(recipe))
+    for _, made, _ in HANGS.values():
+        assert "timeout_s" in str(tomllib.loads(made))
+
+
+def test_no_worker_goes_on_once_a_listener_has_ended_the_build(tmp_path):
+    def stop(stage: str, done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    many = recipe(source=EEG | {"n_trials": 4000}, extract=[{"plugin": "temporal"}])
+    with pytest.raises(eegstore.InterruptedBuildError) as kept:
+        eegstore.build(many, tmp_path / "s.zarr", executor="processes", n_workers=2, listener=stop)
+    assert kept.value.__context__ is not None  # whose frames a debugger would keep alive
+    end = time.monotonic() + 5
+    while multiprocessing.active_children() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert multiprocessing.active_children() == []
