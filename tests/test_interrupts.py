@@ -380,3 +380,24 @@ command()
         [sys.executable, "-m", "theirs"], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")
+
+
+def test_ctrl_c_that_met_a_c_library_is_not_printed_by_it(tmp_path: Path) -> None:
+    """Such as one that imports numpy and prints why it could not."""
+    (tmp_path / "theirs.py").write_text("""
+import ctypes, time
+from eegstore import terminal
+terminal.GRACE_S = 0.5
+
+@terminal.reported
+def command():
+    ctypes.pythonapi.PyRun_SimpleString(b"import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    time.sleep(60)
+
+command()
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "theirs"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "eegstore: interrupted; run the same command again\n"

@@ -70,10 +70,13 @@ def made() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "n_kills", [10, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(7200)])]
+    "n_kills",
+    [
+        pytest.param(10, marks=pytest.mark.timeout(900)),
+        pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(7200)]),
+    ],
 )
 @pytest.mark.promise("P1")
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("committed_before", [False, True])
 def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(
     tmp_path: Path, figure: Callable[[str, int, int], None], made: dict[str, Any],

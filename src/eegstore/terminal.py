@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TextIO
 
 from eegstore.errors import EegStoreError, InterruptedBuildError
@@ -114,7 +115,7 @@ def _end_on_signals() -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(one) is not signal.SIG_IGN:
             signal.signal(one, _interrupt)
-    sys.unraisablehook = _show_unraisable
+    sys.unraisablehook, sys.excepthook = _show_unraisable, _show_unhandled
     threading.Thread(target=_end_soon, args=(reader,), daemon=True).start()
 
 
@@ -128,6 +129,14 @@ def _show_unraisable(what: sys.UnraisableHookArgs) -> None:
     """Say nothing where Ctrl-C met a destructor: the grace ends the command all the same."""
     if what.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(what)
+
+
+def _show_unhandled(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Say nothing where Ctrl-C met a C library that prints what it cannot raise."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_soon(reader: int) -> None:
