@@ -255,6 +255,33 @@ def test_an_output_inside_the_input_is_refused(tmp_path, out):
         assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("out", ["inner.zarr", "trials/inner.zarr", "trials/eeg/c/9"])
+def test_nothing_is_written_inside_a_store(tmp_path, whole, out):
+    shutil.copytree(whole, tmp_path / "s.zarr")
+    before = tree(tmp_path / "s.zarr")
+    check_refused(build(tmp_path, f"s.zarr/{out}"), 3, f"s.zarr/{out}: lies inside the store")
+    export = "export", "s.zarr", f"s.zarr/{out}", "--format", "npy"
+    check_refused(run_command(*export, cwd=tmp_path), 3, "lies inside the store")
+    assert tree(tmp_path / "s.zarr") == before
+
+
+def test_a_folder_in_place_of_the_root_document_is_named(tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "s.zarr")
+    (tmp_path / "s.zarr" / "zarr.json").unlink()
+    (tmp_path / "s.zarr" / "zarr.json").mkdir()
+    check_refused(build(tmp_path, "s.zarr"), 3, "s.zarr/zarr.json: a folder, expected a file")
+    assert not (tmp_path / "s.zarr.build").exists()
+
+
+def test_an_export_that_has_no_room_says_where_and_what_to_do(tmp_path, whole):
+    with mounted(tmp_path / "small", "size=8k") as folder:
+        for form in ("npy", "hdf5"):
+            command = "export", str(whole), str(folder / "out"), "--format", form
+            outcome = run_command(*command, cwd=folder)
+            check_refused(outcome, 3, f"{folder}/out: ", "No space left", "choose another OUT")
+            assert list(folder.iterdir()) == []
+
+
 def test_what_an_interrupted_build_has_done_is_not_dropped_without_a_word(tmp_path):
     failing = extractor("if 'SOUND' not in os.environ: raise ValueError('late')\n"
                         "return block['eeg'].max(axis=(1, 2))")  # fmt: skip
@@ -272,6 +299,9 @@ def test_what_an_interrupted_build_has_done_is_not_dropped_without_a_word(tmp_pa
     check_refused(outcome, 3, "out.zarr: would lose the finished shards of stimuli/hog (1) of an "
                   "interrupted build: extract.0.size 16 → 32; ", "--overwrite")  # fmt: skip
     assert tree(tmp_path / "out.zarr") == before
+    outcome = run_command(*command, "--plan", cwd=tmp_path, env=env | {"SOUND": "1"})
+    told = " ".join(outcome.out.split())
+    assert "drop the finished shards of stimuli/hog (1) of an interrupted build" in told
     outcome = run_command(*command, "--overwrite", cwd=tmp_path, env=env | {"SOUND": "1"})
     assert outcome.code == 0
     assert eegstore.open_store(tmp_path / "out.zarr").recipe["extract"][0]["size"] == 32

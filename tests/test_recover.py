@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import re
 import shutil
@@ -263,3 +264,48 @@ def test_no_shard_is_committed_that_its_receipt_is_gone_for(tmp_path: Path) -> N
         eegstore.open_store(store)
     eegstore.build(recipe(), store, executor="serial")
     assert eegstore.verify(store, deep=True) == []
+
+
+@pytest.mark.parametrize(("deep", "old"), [(False, False), (True, False), (True, True)])
+def test_a_finished_shard_that_was_changed_since_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: bool, old: bool
+) -> None:
+    """One that was written after its receipt without being asked, any with ``deep``."""
+
+    def stop(*_: object) -> None:
+        raise Killed
+
+    store, whole = tmp_path / "a.zarr", tmp_path / "whole.zarr"
+    eegstore.build(recipe(), whole, executor="serial")
+    with monkeypatch.context() as patch:
+        patch.setattr("eegstore.builder._finish", stop)
+        with pytest.raises(Killed):
+            eegstore.build(recipe(), store, executor="serial")
+    shard = store / "trials/eeg/c/1/0/0"
+    before = shard.stat()
+    content = bytearray(shard.read_bytes())
+    content[100:103] = b"odd"
+    shard.write_bytes(content)
+    if old:
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    eegstore.build(recipe(), store, executor="serial", deep=deep)
+    assert data_files(store) == data_files(whole)
+    assert eegstore.verify(store, deep=True) == []
+
+
+def test_columns_are_in_the_recipes_order_whatever_was_built_before(tmp_path: Path) -> None:
+    """An export concatenates features in it."""
+    a, b = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    made = recipe(extract=[{"plugin": "spectral"}, {"plugin": "temporal"}])
+    boxcar = recipe(extract=[{"plugin": "spectral", "window": "boxcar"}, {"plugin": "temporal"}])
+    eegstore.build(made, a, executor="serial")
+    for one in (made, boxcar, made):
+        eegstore.build(one, b, executor="serial")
+    assert list(eegstore.open_store(b).trials) == list(eegstore.open_store(a).trials)
+    for store in (a, b):
+        eegstore.export(store, store.with_suffix(".npy"), "npy")
+    features = [np.load(one.with_suffix(".npy") / "train_eeg_features.npy") for one in (a, b)]
+    np.testing.assert_array_equal(*features)
+    swapped = recipe(extract=made["extract"][::-1])
+    assert eegstore.build(swapped, b, executor="serial").digest == eegstore.open_store(a).digest
+    assert list(eegstore.open_store(b).trials)[:3] == ["eeg", "temporal", "spectral"]

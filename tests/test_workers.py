@@ -376,3 +376,19 @@ def test_no_worker_goes_on_once_a_listener_has_ended_the_build(tmp_path):
     while multiprocessing.active_children() and time.monotonic() < end:
         time.sleep(0.01)
     assert multiprocessing.active_children() == []
+
+
+def test_a_plugin_that_ends_the_process_that_builds_is_named(tmp_path, build):
+    outcome = build(SOURCE + ODD, extractor("os._exit(0)"), "serial")
+    check_refused(outcome, 4, "extractor 'odd' failed: SystemExit: os._exit(0)")
+    ends = plugin("source", method("scan(self)", "os._exit(0)") + method(READER))
+    outcome = build(OWN_SOURCE, ends)
+    check_refused(outcome, 4, "source 'odd' failed: SystemExit: os._exit(0)")
+    assert build(SOURCE + ODD, extractor(PEAK), "serial").code == 0
+
+
+def test_a_process_that_a_plugin_forks_ends_as_ever(build):
+    body = (
+        f"pid = os.fork()\nif not pid: os._exit(7)\nassert os.waitpid(pid, 0)[1] == 7 << 8\n{PEAK}"
+    )
+    assert build(SOURCE + ODD, extractor(body), "serial").code == 0

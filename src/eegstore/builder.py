@@ -141,7 +141,8 @@ def _finish(plan: Plan, stages: Stages, run: Run, check: Callable[[], None]) -> 
     name = plan.recipe.name or plan.store.stem
     recipe = plan.recipe.document()
     check()
-    attributes = commit.put_root(name, found.trials.notice, recipe, [*before, entry])
+    history, order = [*before, entry], list(plan.keys)
+    attributes = commit.put_root(name, found.trials.notice, recipe, history, order)
     return _report(plan, attributes.digest, receipts, entry)
 
 
@@ -285,9 +286,8 @@ def _has_begun(store: Path) -> bool:
 
 def _refused(store: Path, error: OSError) -> EegStoreError:
     """What the system refused: the place itself, or, once a build has begun, to go on."""
-    reason = f"{store}: {error.strerror or error}" + (
-        f": {error.filename}" if error.filename else ""
-    )
+    where = error.filename2 or error.filename  # of a rename, where to
+    reason = f"{store}: {error.strerror or error}" + (f": {where}" if where else "")
     if is_building(store):
         return IncompleteError(f"{reason}; mend that and run the same command again to resume")
     return InputError(f"{reason}; mend that or choose another OUT")

@@ -8,7 +8,7 @@ import numpy as np
 
 from eegstore import errors
 from eegstore.errors import EegStoreError, InputError, PluginError
-from eegstore.machine import Overdue, in_thread, signals_arrive
+from eegstore.machine import Overdue, in_thread, signals_arrive, staying
 from eegstore.wording import described, text_of
 
 T = TypeVar("T")
@@ -25,9 +25,10 @@ def guarded(
     """
     who = f"{kind} {plugin.name!r}"
     try:
-        if limit_s is None:
-            return call(*arguments)
-        return in_thread(lambda: call(*arguments), limit_s)
+        with staying():
+            if limit_s is None:
+                return call(*arguments)
+            return in_thread(lambda: call(*arguments), limit_s)
     except EegStoreError as error:
         ours = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
         if type(error) is ours:

@@ -170,10 +170,22 @@ class Commit:
                 put(content, final, build_folder(self._store))
 
     def put_root(
-        self, name: str, notice: str, recipe: dict[str, Any], history: Sequence[HistoryEntry]
+        self,
+        name: str,
+        notice: str,
+        recipe: dict[str, Any],
+        history: Sequence[HistoryEntry],
+        order: Sequence[str],
     ) -> StoreAttributes:
-        """Put the root's document on the disk, which makes all the rest visible."""
-        columns = sorted(self.columns, key=lambda entry: TABLES.index(entry.table))
+        """Put the root's document on the disk, which makes all the rest visible.
+
+        ``order`` is that of the columns' paths. It is the recipe's, whatever was built before: an
+        export concatenates features in it.
+        """
+        columns = sorted(
+            self.columns,
+            key=lambda entry: (TABLES.index(entry.table), order.index(entry.path)),
+        )
         attributes = StoreAttributes(
             format=FORMAT,
             version=VERSION,
@@ -198,7 +210,8 @@ def withdraw(store: Path, committed: Store, entries: Sequence[ColumnEntry]) -> S
     kept = [entry for entry in before.columns if entry not in entries]
     commit = Commit(store, kept)
     commit.put_arrays()
-    commit.put_root(before.name, before.notice, before.recipe, before.history)
+    order = [entry.path for entry in kept]
+    commit.put_root(before.name, before.notice, before.recipe, before.history, order)
     return Store(store, (store / DOCUMENT).read_bytes())
 
 

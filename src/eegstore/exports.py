@@ -14,6 +14,7 @@ from eegstore.disk import fsync_path, make_folder
 from eegstore.errors import InputError, UsageError
 from eegstore.machine import in_thread
 from eegstore.recipe import nearest
+from eegstore.root import refuse_inside_store
 from eegstore.store import Store, open_store
 
 
@@ -57,6 +58,7 @@ def export(
         known = [one.name for one in registry.usable("exporter")]
         raise UsageError(f"no exporter is called {format!r}; {nearest(format, known)}")
     exporter = registry.create("exporter", format, options or {}, Path.cwd())
+    refuse_inside_store(final)
     try:
         empty = final.is_dir() and not any(final.iterdir())
         if final.exists() and not empty:
@@ -64,6 +66,11 @@ def export(
         _write(exporter, opened, final, empty)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):  # it names the exporter alone
+            message = f"{out}: {error}; mend that or choose another OUT"
+            raise InputError(message) from error.__cause__
+        raise
     return Path(out)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Final, NoReturn, TypeVar
 
 T = TypeVar("T")
 LOOK_S: Final = 0.1
+EXIT: Final = os._exit
 
 
 class Overdue(Exception):
@@ -60,3 +63,28 @@ def in_thread(call: Callable[[], T], limit_s: float | None = None) -> T:
     if raised:
         raise raised[0]
     return returned[0]
+
+
+@contextlib.contextmanager
+def staying() -> Iterator[None]:
+    """Let ``os._exit`` raise SystemExit: a plugin's would end the command without a word.
+
+    In a worker it ends the process, as ever: the driver sees that. So it does in a process that
+    is forked meanwhile.
+    """
+    spawned = sys.modules.get("multiprocessing.process")  # a worker has it
+    if spawned is not None and spawned.parent_process() is not None:
+        yield
+        return
+    pid = os.getpid()
+
+    def stay(status: int) -> NoReturn:
+        if os.getpid() != pid:
+            EXIT(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = stay
+    try:
+        yield
+    finally:
+        os._exit = EXIT

@@ -31,7 +31,14 @@ from eegstore.protocols import Stateful
 from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, recipe_changes
 from eegstore.registry import path_options
-from eegstore.root import MARKER, build_folder, has_tables, is_building, records_path
+from eegstore.root import (
+    MARKER,
+    build_folder,
+    has_tables,
+    is_building,
+    records_path,
+    refuse_inside_store,
+)
 from eegstore.salvage import committed_store, salvaged_receipts
 from eegstore.scan import Scan, provider_plugin, scan, scanned_columns, source_plugin
 from eegstore.store import Store
@@ -41,7 +48,11 @@ from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build would do to a store."""
+    """What a build would do to a store.
+
+    ``receipts`` vouch for the shards that an unfinished build, which this one ``resumes``, has
+    left, and for the sound ones of damaged columns.
+    """
 
     store: Path
     recipe: Recipe
@@ -53,7 +64,8 @@ class Plan:
     reused: tuple[ColumnEntry, ...]
     lost: tuple[ColumnEntry, ...]
     damage: tuple[Damage, ...]
-    salvaged: tuple[Receipt, ...]
+    receipts: tuple[Receipt, ...]
+    resumes: bool
     tasks: tuple[Task, ...]
 
     @property
@@ -75,11 +87,6 @@ class Plan:
         others = any(one.path == "trials/eeg" and one.key != eeg_key for one in self.lost)
         wide = [entry for entry in self.lost if entry.kind == "wide"]
         return tuple(entry for entry in wide if others or entry.path not in self.keys)
-
-    @property
-    def resumes(self) -> bool:
-        """Whether an unfinished build has left something to build on."""
-        return bool(standing_receipts(self.store, self.computed))
 
     @property
     def bytes_left(self) -> int:
@@ -137,6 +144,9 @@ def check_output(store: Path) -> None:
         )
     if store.is_symlink() and not store.exists():
         raise InputError(f"{store}: a link that leads nowhere; choose another OUT, or delete it")
+    refuse_inside_store(store)
+    if (store / DOCUMENT).is_dir():
+        raise InputError(f"{store / DOCUMENT}: a folder, expected a file; move it away")
     if not store.exists() or has_tables(store) or ours or _holds_store(store):
         return
     if not store.is_dir() or any(store.iterdir()):
@@ -195,12 +205,14 @@ def make_plan(recipe: Recipe, folder: Path, store: Path, deep: bool = False) -> 
     damaged = {entry.path: entry for entry in wanted if entry.path not in kept}
     pairs = [(column, damaged[column.path]) for column in missing if column.path in damaged]
     salvaged = salvaged_receipts(committed, pairs) if committed else []
-    receipts = merged([*standing_receipts(store, missing), *salvaged])
+    standing = standing_receipts(store, missing, deep)
+    receipts = merged([*standing, *salvaged])
     return Plan(
         store, recipe, folder, found, columns, keys, committed, reused,
         lost=tuple(entry for entry in entries if entry.path not in kept),
         damage=tuple(one for found_there in damage.values() for one in found_there),
-        salvaged=tuple(salvaged),
+        receipts=tuple(receipts),
+        resumes=bool(standing),
         tasks=make_tasks(found, missing, receipts),
     )  # fmt: skip
 
@@ -249,12 +261,15 @@ def refuse_loss(plan: Plan) -> None:
     InputError
         Names what would be lost and why.
     """
-    for loss in (_dropped(plan), _reshaped(plan), _forsaken(plan)):
-        if loss:
-            raise InputError(
-                f"{plan.store}: would lose {loss}; choose another OUT, or pass --overwrite to "
-                "drop that"
-            )
+    for loss in losses(plan):
+        raise InputError(
+            f"{plan.store}: would lose {loss}; choose another OUT, or pass --overwrite to drop that"
+        )
+
+
+def losses(plan: Plan) -> list[str]:
+    """What a build drops with ``overwrite`` alone, and why."""
+    return [loss for loss in (_dropped(plan), _reshaped(plan), _forsaken(plan)) if loss]
 
 
 def _dropped(plan: Plan) -> str:

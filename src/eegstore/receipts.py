@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eegstore.disk import digest_json, put
+from eegstore.disk import digest_file, digest_json, put
 from eegstore.plan import PlannedColumn
 from eegstore.root import build_folder
 
@@ -45,15 +45,21 @@ def write_receipt(path: Path, receipt: Receipt, temporary_folder: Path) -> None:
     put(json.dumps(sealed).encode(), path, temporary_folder)
 
 
-def standing_receipts(store: Path, columns: Sequence[PlannedColumn]) -> list[Receipt]:
-    """The receipts of earlier, unfinished builds, as far as they vouch for these columns."""
+def standing_receipts(
+    store: Path, columns: Sequence[PlannedColumn], deep: bool = False
+) -> list[Receipt]:
+    """The receipts of earlier, unfinished builds, as far as they vouch for these columns.
+
+    A shard that was written after its receipt is read and compared; all are where ``deep``.
+    """
     wanted = {column.path: column for column in columns}
     standing = []
     for receipt in _whole_receipts(store):
+        after = -1 if deep else receipt_path(store, receipt["task"]).stat().st_mtime_ns
         vouched = {
             path: facts
             for path, facts in receipt["columns"].items()
-            if path in wanted and _stands(store, wanted[path], receipt, facts)
+            if path in wanted and _stands(store, wanted[path], receipt, facts, after)
         }
         if vouched:
             standing.append(receipt | {"columns": vouched})
@@ -89,12 +95,23 @@ def _whole_receipts(store: Path) -> Iterator[Receipt]:
 
 
 def _stands(
-    store: Path, column: PlannedColumn, receipt: Mapping[str, Any], facts: Mapping[str, Any]
+    store: Path,
+    column: PlannedColumn,
+    receipt: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    after: int,
 ) -> bool:
-    """Whether a receipt vouches for a shard of this very column, and the shard is there."""
+    """Whether a receipt vouches for a shard of this very column, and the shard is there.
+
+    One that was written after a time (ns) is read.
+    """
     layout, shard = column.layout, receipt["shard"]
     if facts["key"] != column.key or shard >= layout.n_shards:
         return False
     file = store / column.path / layout.shard_name(shard)
-    same_rows = receipt["rows"] == list(layout.shard_range(shard))
-    return same_rows and file.is_file() and file.stat().st_size == facts["size"]
+    if receipt["rows"] != list(layout.shard_range(shard)) or not file.is_file():
+        return False
+    found = file.stat()
+    if found.st_size != facts["size"]:
+        return False
+    return found.st_mtime_ns <= after or digest_file(file) == facts["digest"]

@@ -14,11 +14,9 @@ from eegstore.plan import make_tasks
 from eegstore.prepare import Plan
 from eegstore.receipts import (
     Receipt,
-    merged,
     read_receipt,
     receipt_path,
     receipts_folder,
-    standing_receipts,
     write_receipt,
 )
 from eegstore.root import build_folder, records_path
@@ -32,7 +30,7 @@ def recover(plan: Plan) -> Plan:
     no receipt is ever left that names bytes which are no longer there. The sound shards of a
     damaged column have receipts before its removal is committed.
     """
-    receipts = merged([*standing_receipts(plan.store, plan.computed), *plan.salvaged])
+    receipts = plan.receipts
     _rewrite_receipts(plan.store, {receipt["task"]: receipt for receipt in receipts})
     committed = plan.committed
     if committed is not None:

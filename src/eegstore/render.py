@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eegstore.account import Report
-from eegstore.prepare import Plan
+from eegstore.prepare import Plan, losses
 from eegstore.registry import OK, Plugin
 from eegstore.store import Store
 from eegstore.verification import Damage
@@ -113,7 +113,9 @@ def _history(done: Report) -> Iterator[RenderableType]:
 
 
 def _deed(planned: Plan, path: str) -> str:
-    return "compute" if path in planned.renewed else "mend"
+    if path not in planned.renewed:
+        return "mend"
+    return "replace" if path in {entry.path for entry in planned.lost} else "compute"
 
 
 def _some(paths: Sequence[str]) -> str:
@@ -139,7 +141,7 @@ def plan(planned: Plan) -> RenderableType:
             "reuse" if column.path in reused else _deed(planned, column.path),
         )
     lines = [*_titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
-    lines += [_text(f"drop     {entry.path} (needs --overwrite)") for entry in planned.dropped]
+    lines += [_text(f"drop     {loss} (needs --overwrite)") for loss in losses(planned)]
     lines += [_text(f"mend     {one.file}: {one.problem}") for one in planned.damage]
     if planned.up_to_date:
         lines.append("Up to date: nothing to do.")

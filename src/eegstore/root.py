@@ -32,6 +32,19 @@ def build_folder(store: Path) -> Path:
     return beside(store, ".build")
 
 
+def refuse_inside_store(path: Path) -> None:
+    """Nothing is written inside a store: it would not be what was committed.
+
+    Raises
+    ------
+    InputError
+        Names the store.
+    """
+    for folder in Path(os.path.realpath(path)).parents:
+        if (folder / DOCUMENT).is_file() and has_tables(folder):
+            raise InputError(f"{path}: lies inside the store {folder}; choose another OUT")
+
+
 def is_building(store: Path) -> bool:
     """Whether a build of the store has begun and not finished."""
     return os.path.isfile(build_folder(store) / MARKER)  # noqa: PTH113 - of any name, even too long

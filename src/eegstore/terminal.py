@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TextIO
 
 from eegstore.errors import EegStoreError, InterruptedBuildError
+from eegstore.machine import EXIT
 from eegstore.wording import described, printable
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _end_soon(reader: int) -> None:
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.kill()
-    os._exit(INTERRUPTED)
+    EXIT(INTERRUPTED)
 
 
 def _await_signal(reader: int, limit_s: float | None) -> None:
@@ -176,7 +177,7 @@ def leave(code: int) -> NoReturn:
     for stream in (Terminal.results, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
-    os._exit(code)
+    EXIT(code)
 
 
 def warn_of_broken_plugins() -> None:
