@@ -246,8 +246,8 @@ def refuse_inside_input(recipe: Recipe, folder: Path, store: Path) -> None:
     for plugin in (source_plugin(recipe, folder), provider_plugin(recipe, folder)):
         for name in path_options(type(plugin)) if plugin else ():
             for path in option_paths(plugin, name):
-                inside = place.is_relative_to(os.path.realpath(path))
-                if inside and os.path.isdir(path):  # noqa: PTH112 - of any name, even too long
+                is_folder = os.path.isdir(path)  # noqa: PTH112 - of any name, even too long
+                if is_folder and place.is_relative_to(os.path.realpath(path)):
                     raise InputError(
                         f"{store}: lies inside {path}, which the recipe reads; choose another OUT"
                     )
