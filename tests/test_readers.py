@@ -18,7 +18,7 @@ import eegstore
 import readers
 from eegstore import DamageError, IncompleteError, root
 from eegstore.commit import Commit
-from eegstore.shards import ShardedArray
+from eegstore.opening import Shards
 from samples import recipe
 
 NIGHTLY = [pytest.mark.nightly, pytest.mark.timeout(3600)]
@@ -168,9 +168,9 @@ def test_a_shard_that_is_replaced_twice_while_it_is_mapped_is_not_read(
     column = eegstore.open_store(store).trials["spectral"]
     before = column[:10]
     eegstore.build(windows[1], store, overwrite=True)
-    key_on_disk, calls = ShardedArray._key_on_disk, []
+    key_on_disk, calls = Shards._key_on_disk, []
 
-    def late(array: ShardedArray) -> str | None:
+    def late(array: Shards) -> str | None:
         calls.append(array)
         if len(calls) > 1:
             return key_on_disk(array)
@@ -178,7 +178,7 @@ def test_a_shard_that_is_replaced_twice_while_it_is_mapped_is_not_read(
         eegstore.build(windows[0], store, overwrite=True)
         return key_on_disk(array)
 
-    monkeypatch.setattr(ShardedArray, "_key_on_disk", late)
+    monkeypatch.setattr(Shards, "_key_on_disk", late)
     with pytest.raises(DamageError, match="was replaced by a later build; open the store again"):
         column[20]
     np.testing.assert_array_equal(column[:10], before)

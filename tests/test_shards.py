@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from eegstore import DamageError
 from eegstore.documents import Documents
+from eegstore.reader import ShardedArray
 from eegstore.shards import (
     CRC_BYTES,
     Layout,
-    ShardedArray,
     ShardWriter,
     effective_codec,
     fill_value,

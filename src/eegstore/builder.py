@@ -50,12 +50,12 @@ from eegstore.prepare import (
     write_plan,
 )
 from eegstore.quality import hints
+from eegstore.reader import ShardedArray
 from eegstore.receipts import Receipt, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.recover import recover
 from eegstore.root import MARKER, beside, build_folder, is_building
 from eegstore.scan import pairing_plugin
-from eegstore.shards import ShardedArray
 from eegstore.split import split
 from eegstore.wording import MAX_TEXT, text_of
 from eegstore.worker import worker

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from eegstore.calls import given, guarded
 from eegstore.errors import PluginError, RecipeError
+from eegstore.reader import ShardedArray
 from eegstore.scan import Scan, pairing_plugin
-from eegstore.shards import ShardedArray
 from eegstore.tables import Column, ColumnSpec, Pairs
 
 

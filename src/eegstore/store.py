@@ -23,9 +23,10 @@ from eegstore.attributes import (
 )
 from eegstore.disk import digest_bytes, read_regular
 from eegstore.errors import DamageError, IncompleteError, InputError
+from eegstore.mapping import Gather, indexed
+from eegstore.reader import Part, ShardedArray
 from eegstore.recipe import parse_recipe
 from eegstore.root import REMEDY, committed_documents, read_root, records_path
-from eegstore.shards import ShardedArray
 from eegstore.tables import ColumnSpec, Table
 
 if TYPE_CHECKING:
@@ -87,11 +88,33 @@ class StoredColumn:
             rows = np.arange(start, stop, step)
         if isinstance(rows, tuple):
             raise IndexError(f"{self.entry.path}: takes one index, of rows; index what it returns")
-        scalar = np.ndim(rows) == 0
-        numbers = row_numbers(self.entry.path, np.atleast_1d(rows), len(self))
+        if np.ndim(rows) == 0 and not isinstance(rows, (bool, np.bool_)):
+            row = self._row_number(rows)
+            values = self.values
+            return values.row(row) if isinstance(values, ShardedArray) else values[row]
+        return self.take(row_numbers(self.entry.path, np.atleast_1d(rows), len(self)))
+
+    def _row_number(self, row: Any) -> int:
+        if isinstance(row, int) and 0 <= row < len(self):
+            return row  # the common case, in a fraction of the time
+        return int(row_numbers(self.entry.path, np.atleast_1d(row), len(self))[0])
+
+    def take(
+        self,
+        rows: NDArray[np.int64],
+        part: Part | None = None,
+        out: NDArray[Any] | None = None,
+        gather: Gather = indexed,
+    ) -> NDArray[Any]:
+        """The rows of these numbers, which are not checked; see ``ShardedArray.take``."""
         values = self.values
-        found = values.take(numbers) if isinstance(values, ShardedArray) else values[numbers]
-        return found[0] if scalar else found
+        if isinstance(values, ShardedArray):
+            return values.take(rows, part, out, gather)
+        found = values[rows]
+        if out is None:
+            return found
+        out[...] = found
+        return out
 
 
 class TableView(Mapping[str, StoredColumn]):

@@ -17,10 +17,10 @@ from eegstore import registry
 from eegstore.calls import guarded, repeated
 from eegstore.plan import WorkPlan
 from eegstore.protocols import Stateful
+from eegstore.reader import ShardedArray
 from eegstore.recipe import Section, parse_recipe
 from eegstore.root import build_folder
 from eegstore.scan import source_options
-from eegstore.shards import ShardedArray
 from eegstore.tables import Table
 
 ROWS_FILE = "rows.npz"

@@ -1,0 +1,99 @@
+"""Decoded chunks of a compressed column: room for a few dozen, filled in threads."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEPT_BYTES: Final = 1 << 26
+MOST_THREADS: Final = 16
+A_THREADS_BYTES: Final = 1 << 18  # less is decoded before another thread has woken
+
+# Decodes chunks, int64 (chunk,), into the given rows, int64 (chunk,), of uint8 (row, byte).
+Decode = Callable[[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]], None]
+
+
+class DecodedChunks:
+    """Room for the chunks that were decoded last.
+
+    Parameters
+    ----------
+    n_chunks
+        Chunks of the column.
+    chunk_bytes
+        Bytes of a decoded chunk.
+
+    Attributes
+    ----------
+    memory
+        uint8, (slot, byte): the system gives them when they are used.
+    n_slots
+        How many chunks there is room for.
+    """
+
+    def __init__(self, n_chunks: int, chunk_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
+        self.n_slots = max(1, min(n_chunks, KEPT_BYTES // chunk_bytes))
+        self._slot_of = np.full(n_chunks, -1)
+        self._chunk_in = np.full(self.n_slots, -1)
+        self._last_use = np.zeros(self.n_slots, dtype=np.int64)
+        self._n_uses = 0
+
+    @functools.cached_property
+    def memory(self) -> NDArray[np.uint8]:
+        """The slots' memory."""
+        return np.empty((self.n_slots, self._chunk_bytes), dtype=np.uint8)
+
+    def hold(self, chunks: NDArray[np.int64], decode: Decode) -> NDArray[np.int64]:
+        """int64, (chunk,): the slots of different chunks, at most ``n_slots``; all are in them.
+
+        Those that were not take the place of those that were used longest ago.
+        """
+        self._n_uses += 1
+        there = self._slot_of[chunks]
+        self._last_use[there[there >= 0]] = self._n_uses
+        missing = chunks[there < 0]
+        if len(missing):
+            free = np.argsort(self._last_use, kind="stable")[: len(missing)]
+            self._forget(free)
+            decode(missing, self.memory, free)
+            self._slot_of[missing], self._chunk_in[free] = free, missing
+            self._last_use[free] = self._n_uses
+        return self._slot_of[chunks]
+
+    def _forget(self, slots: NDArray[np.int64]) -> None:
+        before = self._chunk_in[slots]
+        self._slot_of[before[before >= 0]] = -1
+        self._chunk_in[slots] = -1
+        self._last_use[slots] = 0
+
+
+def in_threads(call: Callable[[int, int], None], n_chunks: int, chunk_bytes: int) -> None:
+    """Call for ranges that together are 0 … n_chunks - 1, in threads where that is worth it."""
+    n_threads = min(_n_threads(), n_chunks, max(1, n_chunks * chunk_bytes // A_THREADS_BYTES))
+    bounds = [n_chunks * number // n_threads for number in range(n_threads + 1)]
+    others = [_pool(os.getpid()).submit(call, *bounds[n : n + 2]) for n in range(1, n_threads)]
+    try:
+        call(*bounds[:2])
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
+
+
+def _n_threads() -> int:
+    has_affinity = hasattr(os, "sched_getaffinity")
+    n_cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(n_cpus, MOST_THREADS)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(_process: int) -> ThreadPoolExecutor:
+    """The threads of a process; those of its parent are not in a fork."""
+    return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="eegstore-decode")

@@ -1,0 +1,312 @@
+"""Reads the rows of a wide column from its shards, mapped into memory, as fast as memory allows.
+
+The chunks of an uncompressed column are read where they are mapped; those of a compressed one are
+decoded into memory of the reader's own first. Either way a batch is then one gather.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from eegstore.decoding import DecodedChunks, in_threads
+from eegstore.errors import DamageError
+from eegstore.mapping import Gather, Mapped, gather_from, indexed, mapped
+from eegstore.opening import Shards
+from eegstore.shards import ABSENT, CRC_BYTES, Layout, blosc_function, codec_of
+
+# Torch copies pieces of fewer than 32,768 words in several threads.
+MOST_PIECE_BYTES: Final = 1 << 16
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The part of each row that is read, without touching the rest of it.
+
+    Parameters
+    ----------
+    shape
+        Of the part of a row.
+    starts
+        int64, (piece,): bytes from the row's first at which its pieces start.
+    piece_bytes
+        Bytes of a piece.
+    """
+
+    shape: tuple[int, ...]
+    starts: NDArray[np.int64]
+    piece_bytes: int
+
+    @classmethod
+    def whole(cls, layout: Layout) -> Self:
+        """All of a row, in pieces that threads can share."""
+        n_bytes, n_pieces = layout.row_bytes, 1
+        while n_bytes > MOST_PIECE_BYTES and n_bytes % 8 == 0:
+            n_bytes, n_pieces = n_bytes // 2, n_pieces * 2
+        return cls(layout.row_shape, np.arange(n_pieces) * n_bytes, n_bytes)
+
+    @classmethod
+    def of(cls, layout: Layout, channels: NDArray[np.int64], times: slice) -> Self:
+        """Some channels, and a range of samples, of rows of (channel, time)."""
+        n_times, item = layout.row_shape[1], np.dtype(layout.dtype).itemsize
+        start, stop, _ = times.indices(n_times)
+        starts = (channels * n_times + start) * item
+        return cls((len(channels), max(0, stop - start)), starts, max(0, stop - start) * item)
+
+    def within(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the pieces of rows start, from where the rows do."""
+        return (rows[:, np.newaxis] + self.starts).reshape(-1)
+
+
+class ShardedArray:
+    """Reads the rows of a wide column.
+
+    Each shard's presence, size and index are checked when it is first touched, and each inner
+    chunk's crc32c when that chunk is first touched: damage raises and is never read as data. What
+    was checked stays mapped: a shard that a later build replaces or deletes is read on as it was.
+    It may be shared by threads, sent to processes, and used after a fork.
+
+    Parameters
+    ----------
+    folder
+        The array's folder.
+    layout
+        Where its rows lie.
+    shard_sizes
+        Bytes of each shard, as they were written; None while a build has not committed them.
+    key
+        Key of the committed column; reading raises once another is in its place.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layout: Layout,
+        shard_sizes: NDArray[np.int64] | None = None,
+        key: str | None = None,
+    ) -> None:
+        self.layout = layout
+        self._shards = Shards(folder, layout, shard_sizes, key)
+        self._forget()
+
+    def _forget(self) -> None:
+        layout = self.layout
+        n_chunks = layout.n_shards * layout.chunks_per_shard
+        self._whole = Part.whole(layout)
+        self._codec = codec_of(layout.codec)
+        self._files: Mapped = mapped(layout.n_shards, self._shards.most_bytes, self._shards.open)
+        self._has_index = np.zeros(layout.n_shards, dtype=bool)
+        self._offsets = np.zeros(n_chunks, dtype=np.int64)
+        self._lengths = np.zeros(n_chunks, dtype=np.int64)  # without their checksums
+        self._checked = np.zeros(n_chunks, dtype=bool)
+        self._decoded = (
+            None if layout.codec == "raw" else DecodedChunks(n_chunks, layout.chunk_bytes)
+        )
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"layout": self.layout, "_shards": self._shards}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def __len__(self) -> int:
+        return self.layout.n_rows
+
+    def take(
+        self,
+        rows: Rows,
+        part: Part | None = None,
+        out: NDArray[Any] | None = None,
+        gather: Gather = indexed,
+    ) -> NDArray[Any]:
+        """The rows of the given numbers (each in 0 … n_rows - 1), in their order.
+
+        Parameters
+        ----------
+        rows
+            int64, (row,).
+        part
+            What of each row to read; all of it by default.
+        out
+            A contiguous array of the column's type and of the result's shape, to be filled.
+        gather
+            How pieces of memory are copied.
+
+        Raises
+        ------
+        DamageError
+            Where a chunk or a shard is damaged or missing, or was replaced by a later build.
+        ValueError
+            Where ``out`` does not fit.
+        """
+        part = part or self._whole
+        out = _target(out, (len(rows), *part.shape), self.layout.dtype)
+        if not out.size:
+            return out
+        chunks, within = np.divmod(rows, self.layout.chunk_rows)
+        pieces = out.reshape(-1).view(np.uint8).reshape(len(rows) * len(part.starts), -1)
+        if self._decoded is None:
+            self._touch(chunks)
+            shards = chunks // self.layout.chunks_per_shard
+            starts = part.within(self._offsets[chunks] + within * self.layout.row_bytes)
+            self._files.gather(np.repeat(shards, len(part.starts)), starts, pieces, gather)
+        elif self.layout.chunk_rows == 1 and part is self._whole:
+            self._decode(chunks, pieces.reshape(len(rows), -1), np.arange(len(rows)))
+        else:
+            with self._alone():
+                self._take_decoded(self._decoded, chunks, within, part, pieces, gather)
+        return out
+
+    def read(self, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The rows from ``start`` up to ``stop``; ``out`` and errors as in ``take``."""
+        layout, n_rows = self.layout, max(0, stop - start)
+        if self._decoded is not None:
+            return self.take(np.arange(start, start + n_rows), out=out)
+        out = _target(out, (n_rows, *layout.row_shape), layout.dtype)
+        target = out.reshape(-1).view(np.uint8)
+        row = start
+        while row < stop:
+            chunk, first = divmod(row, layout.chunk_rows)
+            taken = min(layout.chunk_rows - first, stop - row)
+            n_bytes, at = taken * layout.row_bytes, (row - start) * layout.row_bytes
+            data = self._data(chunk)[first * layout.row_bytes :]
+            target[at : at + n_bytes] = np.frombuffer(data, np.uint8, n_bytes)
+            row += taken
+        return out
+
+    def row(self, row: int) -> NDArray[Any]:
+        """One row; without the costs of a batch."""
+        if self._decoded is not None:
+            found: NDArray[Any] = self.take(np.array([row]))[0]
+            return found
+        chunk, within = divmod(row, self.layout.chunk_rows)
+        n_bytes = self.layout.row_bytes
+        data = bytearray(self._data(chunk)[within * n_bytes : (within + 1) * n_bytes])
+        return np.frombuffer(data, self.layout.dtype).reshape(self.layout.row_shape)
+
+    def _take_decoded(
+        self,
+        decoded: DecodedChunks,
+        chunks: Rows,
+        within: Rows,
+        part: Part,
+        pieces: NDArray[np.uint8],
+        gather: Gather,
+    ) -> None:
+        """As many chunks at a time as there is room for."""
+        wanted = np.unique(chunks)
+        by_row = pieces.reshape(len(chunks), -1)
+        for start in range(0, len(wanted), decoded.n_slots):
+            some = wanted[start : start + decoded.n_slots]
+            slots = decoded.hold(some, self._decode)
+            where = np.flatnonzero((chunks >= some[0]) & (chunks <= some[-1]))
+            first = slots[np.searchsorted(some, chunks[where])] * self.layout.chunk_bytes
+            starts = part.within(first + within[where] * self.layout.row_bytes)
+            is_all = len(where) == len(chunks)
+            target = pieces if is_all else np.empty((len(starts), part.piece_bytes), np.uint8)
+            gather_from(decoded.memory.reshape(-1), starts, target, gather)
+            if not is_all:
+                by_row[where] = target.reshape(len(where), -1)
+
+    def _decode(self, chunks: Rows, out: NDArray[np.uint8], rows: Rows) -> None:
+        """Decode chunks into rows of uint8 (row, byte), in threads."""
+        self._touch(chunks)
+        n_bytes = self.layout.chunk_bytes
+        function = blosc_function() if self.layout.codec == "fast" else None
+        shards = chunks // self.layout.chunks_per_shard
+        sources = self._files.addresses(shards, self._offsets[chunks]) if function else None
+
+        def decode_by_address(start: int, stop: int) -> None:
+            assert sources is not None
+            assert function is not None
+            targets = (out.ctypes.data + rows[start:stop] * n_bytes).tolist()
+            for number, target in enumerate(targets, start):
+                if function(sources[number], target, n_bytes, 1) != n_bytes:
+                    raise self._not_ours(int(chunks[number]))
+
+        def decode(start: int, stop: int) -> None:
+            for number in range(start, stop):
+                try:
+                    self._codec.decode(self._data(int(chunks[number])), out[int(rows[number])])
+                except (ValueError, RuntimeError):  # what the codecs raise
+                    raise self._not_ours(int(chunks[number])) from None
+
+        in_threads(decode if sources is None else decode_by_address, len(chunks), n_bytes)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time: decoded chunks are replaced by others."""
+        if self._process != os.getpid():  # who held the lock is not in this process
+            self._lock, self._process = threading.RLock(), os.getpid()
+        with self._lock:
+            yield
+
+    def _data(self, chunk: int) -> memoryview:
+        """The encoded bytes of an inner chunk, checked; ``chunk`` counts through all shards."""
+        if not self._checked[chunk]:
+            self._check(chunk)
+        start = int(self._offsets[chunk])
+        shard = chunk // self.layout.chunks_per_shard
+        return self._files.view(shard, start, start + int(self._lengths[chunk]))
+
+    def _touch(self, chunks: Rows) -> None:
+        """Check the chunks that have not been."""
+        unknown = chunks[~self._checked[chunks]]
+        for chunk in np.unique(unknown).tolist():
+            self._check(chunk)
+
+    def _check(self, chunk: int) -> None:
+        shard, number = divmod(chunk, self.layout.chunks_per_shard)
+        if not self._has_index[shard]:
+            self._read_index(shard)
+        start, length = int(self._offsets[chunk]), int(self._lengths[chunk])
+        data = self._files.view(shard, start, start + length)
+        stored = self._files.view(shard, start + length, start + length + CRC_BYTES)
+        if crc32c(data).to_bytes(CRC_BYTES, "little") != stored:
+            raise self._shards.damage(shard, f"inner chunk {number} fails its crc32c")
+        if self._codec.says(data) not in (None, self.layout.chunk_bytes):
+            raise self._not_ours(chunk)
+        self._checked[chunk] = True
+
+    def _read_index(self, shard: int) -> None:
+        """Where the chunks of a shard lie, as its checked index says."""
+        size = self._files.size(shard)
+        index = self._files.view(shard, size - self.layout.index_bytes, size)
+        if crc32c(index[:-CRC_BYTES]).to_bytes(CRC_BYTES, "little") != index[-CRC_BYTES:]:
+            raise self._shards.damage(shard, "the index fails its crc32c")
+        start, stop = self.layout.shard_range(shard)
+        n_used = -(-(stop - start) // self.layout.chunk_rows)
+        used = np.frombuffer(index[:-CRC_BYTES], dtype="<u8").reshape(-1, 2)[:n_used]
+        ends = used.sum(axis=1)
+        if (used == ABSENT).any() or (ends > size).any() or (used[:, 1] < CRC_BYTES).any():
+            raise self._shards.damage(shard, "the index names chunks that are not there")
+        first = shard * self.layout.chunks_per_shard
+        self._offsets[first : first + n_used] = used[:, 0]
+        self._lengths[first : first + n_used] = used[:, 1] - np.uint64(CRC_BYTES)
+        self._has_index[shard] = True
+
+    def _not_ours(self, chunk: int) -> DamageError:
+        shard, number = divmod(chunk, self.layout.chunks_per_shard)
+        return self._shards.damage(shard, f"inner chunk {number} is not one of this column")
+
+
+def _target(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """What to fill: a new array, or the caller's if it fits."""
+    if out is None:
+        return np.empty(shape, dtype=dtype)
+    if (out.shape, out.dtype) != (shape, np.dtype(dtype)) or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype} {out.shape}, expected contiguous {dtype} {shape}")
+    return out
