@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eegstore.arrays import row_numbers
+from eegstore.decoding import KEPT_BYTES
 from eegstore.errors import InputError
+from eegstore.mapping import Gather, indexed
+from eegstore.reader import Part
 from eegstore.recipe import nearest
+from eegstore.signals import Repetitions, Scale, averaged, chosen_channels, normalize_trials
 from eegstore.split import SKIPPED
 from eegstore.store import Store, StoredColumn
+
+TRAIN: Final = "train"
+FITTED_BYTES: Final = 1 << 25  # of signals that are in memory while a scale is fitted
+Normalize = Literal["trial", "train"] | Scale | None
+
+
+@dataclass(frozen=True)
+class Read:
+    """How a column of a batch is read."""
+
+    column: StoredColumn
+    is_joined: bool  # through the trial's stimulus
+    is_averaged: bool
+    part: Part | None
+
+    @property
+    def is_eeg(self) -> bool:
+        """Whether it holds the signals."""
+        return self.column.entry.path == "trials/eeg"
 
 
 class TrialLoader:
@@ -29,21 +53,39 @@ class TrialLoader:
         stored so. A name that both tables have means the trials'; ``"stimuli/label"`` the other.
     rows
         Take these trials instead of a split's.
+    tmin, tmax
+        Of ``eeg``, read the samples from ``tmin`` up to and with ``tmax`` (s from stimulus onset,
+        as in MNE), and touch no others.
+    channels
+        Of ``eeg``, read these channels, by name or number, in this order.
+    normalize
+        ``"trial"`` gives each channel of each trial mean 0 and standard deviation 1 over the
+        samples read; ``"train"`` subtracts each channel's mean over the split ``train``, and
+        divides by its standard deviation there, whatever split is read. Padding is not counted.
+        The ``scale`` of another loader may be given too.
+    average
+        ``"repetition"`` makes one trial of those that showed one stimulus to one subject in one
+        split, by the mean of each floating wide column; other columns are of the first of them.
 
-    Trials that are invalid are never among them, nor, where a stimulus' column is asked for,
-    trials without a stimulus.
+    Trials that are invalid are never among them, nor, where a stimulus' column or an average over
+    repetitions is asked for, trials without a stimulus.
 
     Attributes
     ----------
     rows
-        int64, (trial,): the trials, as rows of the store.
+        int64, (trial,): the trials, as rows of the store; of averaged ones the first.
     keys
         Path to key of each column that is read: other keys, other values.
+    ch_names, times
+        Of ``eeg`` as it is read; times in s.
+    scale
+        What ``normalize="train"`` found; None otherwise.
 
     Raises
     ------
     InputError
-        Where the split or a column is unknown; names the nearest.
+        Where the split, a column or a channel is unknown (names the nearest), or no sample lies
+        between ``tmin`` and ``tmax``.
     """
 
     def __init__(
@@ -52,32 +94,161 @@ class TrialLoader:
         split: str | None = None,
         columns: Sequence[str] = ("eeg", "label"),
         rows: ArrayLike | None = None,
+        *,
+        tmin: float | None = None,
+        tmax: float | None = None,
+        channels: Sequence[str | int] | None = None,
+        normalize: Normalize = None,
+        average: Literal["repetition"] | None = None,
     ) -> None:
+        if not (normalize in (None, "trial", TRAIN) or isinstance(normalize, Scale)):
+            raise InputError(f"normalize is {normalize!r}, expected 'trial', 'train' or a scale")
+        if average not in (None, "repetition"):
+            raise InputError(f"average is {average!r}, expected 'repetition'")
         self._stimulus = store.trials["stimulus"][:]
+        self._window(store, tmin, tmax, channels)
         names = [columns] if isinstance(columns, str) else columns
-        self._columns = {name: _find(store, name) for name in names}
+        self._reads = {name: self._read_of(name, average is not None) for name in names}
         self.rows = _rows(store, split, rows)
         used = [store.trials["stimulus"], store.trials["split"]]
-        used += [column for column, _ in self._columns.values()]
+        used += [read.column for read in self._reads.values()]
         self.keys = {column.entry.path: column.entry.key for column in used}
-        if any(joined for _, joined in self._columns.values()):
+        if average or any(read.is_joined for read in self._reads.values()):
             self.rows = self.rows[self._stimulus[self.rows] >= 0]
+        self._groups = _repetitions(store, self.rows) if average else None
+        if self._groups is not None:
+            self.rows = self._groups.first
+        self._n_samples = store.trials["n_samples"][:] if "n_samples" in store.trials else None
+        self._is_normalized = normalize == "trial"
+        self.scale = normalize if isinstance(normalize, Scale) else None
+        if normalize == TRAIN:
+            same = TrialLoader(
+                store, TRAIN, "eeg", tmin=tmin, tmax=tmax, channels=channels, average=average
+            )
+            self.scale = same.fitted_scale()
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, numbers: ArrayLike) -> dict[str, NDArray[Any]]:
+    def batch(self, numbers: ArrayLike, gather: Gather = indexed) -> dict[str, NDArray[Any]]:
         """The columns of some trials, which are counted within this loader.
+
+        Parameters
+        ----------
+        numbers
+            (trial,): integers, or a mask.
+        gather
+            How pieces of memory are copied.
 
         Returns
         -------
-        Name to array, first axis (trial,) in the order asked for.
+        Name to array, first axis (trial,) in the order asked for; it is the caller's own.
         """
-        trials = self.rows[row_numbers("the loader's trials", numbers, len(self))]
-        return {
-            name: column[self._stimulus[trials] if joined else trials]
-            for name, (column, joined) in self._columns.items()
-        }
+        chosen = row_numbers("the loader's trials", numbers, len(self))
+        return {name: self._values(read, chosen, gather) for name, read in self._reads.items()}
+
+    def values(self, name: str) -> NDArray[Any]:
+        """A column of all of the loader's trials at once, such as ``label`` or ``concept``."""
+        return self._values(self._read_of(name, False), np.arange(len(self)), indexed)
+
+    def chunks(self) -> tuple[NDArray[np.int64], int]:
+        """In which inner chunk of the largest column each trial lies; how many to shuffle together.
+
+        Half of the decoded chunks that a reader holds: a batch may lie in two windows.
+        """
+        read = [read.column.layout for read in self._reads.values() if not read.is_joined]
+        layouts = [layout for layout in read if layout is not None]
+        if not layouts:
+            return self.rows, len(self)
+        largest = max(layouts, key=lambda layout: layout.row_bytes)
+        chunks: NDArray[np.int64] = self.rows // largest.chunk_rows
+        return chunks, max(1, KEPT_BYTES // 2 // largest.chunk_bytes)
+
+    def fitted_scale(self) -> Scale:
+        """Mean and standard deviation of each channel of ``eeg`` over all of the trials."""
+        row_bytes = 4 * max(1, len(self.ch_names) * len(self.times))
+        step = max(1, FITTED_BYTES // row_bytes)
+
+        def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+            for start in range(0, len(self), step):
+                numbers = np.arange(start, min(start + step, len(self)))
+                yield self.batch(numbers)["eeg"], self._n_valid(self.rows[numbers])
+
+        scale = Scale.of(blocks())
+        if scale is None:
+            raise InputError(f"{self._store.path}: the split 'train' has no sample to normalise by")
+        return scale
+
+    def _values(self, read: Read, chosen: NDArray[np.int64], gather: Gather) -> NDArray[Any]:
+        trials = self.rows[chosen]
+        if read.is_averaged and self._groups is not None:
+            members, counts = self._groups.members(chosen)
+            values = averaged(read.column.take(members, read.part, gather=gather), counts)
+        else:
+            rows = self._stimulus[trials] if read.is_joined else trials
+            values = read.column.take(rows, read.part, gather=gather)
+        if read.is_eeg and self.scale is not None:
+            self.scale.apply(values)
+        elif read.is_eeg and self._is_normalized:
+            normalize_trials(values, self._n_valid(trials))
+        return values
+
+    def _n_valid(self, trials: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64, (trial,): how many of the samples that are read are no padding."""
+        n_times = len(self.times)
+        if self._n_samples is None:
+            return np.full(len(trials), n_times)
+        return np.clip(self._n_samples[trials] - self._times.start, 0, n_times)
+
+    def _window(
+        self,
+        store: Store,
+        tmin: float | None,
+        tmax: float | None,
+        channels: Sequence[str | int] | None,
+    ) -> None:
+        """Which channels and samples of ``eeg`` to read."""
+        self._store = store
+        names, times = store.trials.coords["channel"], np.array(store.trials.coords["time"])
+        within = np.flatnonzero(
+            (times >= (times[0] if tmin is None else tmin - _slack(times)))
+            & (times <= (times[-1] if tmax is None else tmax + _slack(times)))
+        )
+        if not len(within):
+            raise InputError(
+                f"{store.path}: no sample from tmin {tmin} to tmax {tmax}; "
+                f"the trials last from {times[0]:g} to {times[-1]:g} s"
+            )
+        self._times = slice(int(within[0]), int(within[-1]) + 1)
+        try:
+            self._channels = chosen_channels(
+                names, range(len(names)) if channels is None else channels
+            )
+        except KeyError as error:
+            hint = nearest(str(error.args[0]), names)
+            raise InputError(f"{store.path}: has no channel {error.args[0]!r}; {hint}") from None
+        self._is_windowed = len(within) < len(times) or channels is not None
+        self.ch_names = [names[number] for number in self._channels]
+        self.times = times[self._times]
+
+    def _read_of(self, name: str, average: bool) -> Read:
+        column, is_joined = _find(self._store, name)
+        is_mean = average and not is_joined and column.entry.kind == "wide"
+        is_mean = is_mean and np.dtype(column.entry.dtype).kind == "f"
+        part = None
+        if column.entry.path == "trials/eeg" and self._is_windowed and column.layout is not None:
+            part = Part.of(column.layout, np.array(self._channels, dtype=np.int64), self._times)
+        return Read(column, is_joined, is_mean, part)
+
+
+def _slack(times: NDArray[np.float64]) -> float:
+    """A millionth of a sample: a time such as 0.1 is not quite what a float holds."""
+    return 1e-6 * float(times[1] - times[0]) if len(times) > 1 else 0.0
+
+
+def _repetitions(store: Store, rows: NDArray[np.int64]) -> Repetitions:
+    names = ["stimulus", "split", *(["subject"] if "subject" in store.trials else [])]
+    return Repetitions(rows, *[store.trials[name][:][rows] for name in names])
 
 
 def _find(store: Store, name: str) -> tuple[StoredColumn, bool]:

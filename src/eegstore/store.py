@@ -27,6 +27,7 @@ from eegstore.mapping import Gather, indexed
 from eegstore.reader import Part, ShardedArray
 from eegstore.recipe import parse_recipe
 from eegstore.root import REMEDY, committed_documents, read_root, records_path
+from eegstore.shards import Layout
 from eegstore.tables import ColumnSpec, Table
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class StoredColumn:
         sizes = self._store.shard_records(self.entry)[:, DIGEST_BYTES:].copy().view("<i8")[:, 0]
         folder = self._store.path / self.entry.path
         return ShardedArray(folder, layout_of(self._document), sizes, self.entry.key)
+
+    @property
+    def layout(self) -> Layout | None:
+        """Where the rows of a wide column lie; None for a narrow one."""
+        values = self.values
+        return values.layout if isinstance(values, ShardedArray) else None
 
     def __len__(self) -> int:
         return self.entry.shape[0]

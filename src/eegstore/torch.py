@@ -1,33 +1,79 @@
-"""A ``torch`` data set that reads straight from a store (extra ``train``)."""
+"""Training with ``torch`` straight from a store (extra ``train``)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
-from eegstore.errors import DamageError
-from eegstore.load import TrialLoader
+from eegstore import samplers
+from eegstore.errors import DamageError, InputError
+from eegstore.load import Normalize, TrialLoader
+from eegstore.mapping import indexed
 from eegstore.store import open_store
+
+Order = Literal["window", "balanced", "distinct"]
+# Indexing knows no unsigned types of these sizes; which bits are copied does not matter.
+WORDS: Final = {4: "i4", 2: "i2", 1: "u1"}
+
+
+class Trial(dict[str, Any]):
+    """One trial: name to tensor or string."""
+
+
+class Batch(dict[str, Any]):
+    """Trials: name to tensor, first axis (trial,), or to a list of strings.
+
+    ``batch["eeg"]`` is a column, ``batch[0]`` a trial.
+    """
+
+    def __getitem__(self, key: str | int) -> Any:
+        if isinstance(key, str):
+            return super().__getitem__(key)
+        return Trial({name: values[key] for name, values in self.items()})
+
+
+def collate(batch: Batch | Sequence[Mapping[str, Any]], *, collate_fn_map: Any = None) -> Batch:
+    """Pass a batch that was read at once as it is; make one of trials that were read one by one.
+
+    ``DataLoader`` takes it by default, wherever ``eegstore.torch`` was imported.
+    """
+    if isinstance(batch, Batch):
+        return batch
+    return Batch(default_collate([dict(trial) for trial in batch]))
+
+
+default_collate_fn_map[Trial] = collate
 
 
 class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """Trials of a store as dictionaries of tensors; give it to a ``DataLoader``.
+    """Trials of a store as tensors; give it to ``eegstore.torch.loader``, or to a ``DataLoader``.
 
     Parameters
     ----------
     path
         The store's folder.
-    split, columns, rows
+    split, columns, rows, tmin, tmax, channels, normalize, average
         As in ``eegstore.load.TrialLoader``: columns of the stimuli arrive a row a trial.
+    dtype
+        Of floating columns, such as ``torch.bfloat16``; as they are stored by default.
+    transform
+        Called with each ``Batch``; gives what takes its place.
 
     It is picklable: each worker of a ``DataLoader`` opens the store itself, and raises where a
     column is no longer the one that was opened first. With a warm page cache no worker at all is
-    the fastest.
+    the fastest: a batch is copied once, by all of torch's threads.
+
+    Attributes
+    ----------
+    trials
+        The ``TrialLoader`` that reads; has ``rows``, ``ch_names``, ``times``, ``scale``.
     """
 
     def __init__(
@@ -36,47 +82,214 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         split: str | None = None,
         columns: Sequence[str] = ("eeg", "label"),
         rows: ArrayLike | None = None,
+        *,
+        tmin: float | None = None,
+        tmax: float | None = None,
+        channels: Sequence[str | int] | None = None,
+        normalize: Normalize = None,
+        average: Literal["repetition"] | None = None,
+        dtype: torch.dtype | None = None,
+        transform: Callable[[Batch], Any] | None = None,
     ) -> None:
-        self._arguments = (Path(path), split, tuple(columns), rows)
+        self._path = Path(path)
+        self._dtype = dtype
+        self._transform = transform
+        self._arguments: dict[str, Any] = {
+            "split": split, "columns": columns, "rows": rows, "tmin": tmin, "tmax": tmax,
+            "channels": channels, "normalize": normalize, "average": average,
+        }  # fmt: skip
         self._open()
 
     def _open(self) -> None:
-        path, split, columns, rows = self._arguments
-        self._loader = TrialLoader(open_store(path), split, columns, rows)
+        self.trials = TrialLoader(open_store(self._path), **self._arguments)
+        if self.trials.scale is not None:  # a worker need not find it again
+            self._arguments["normalize"] = self.trials.scale
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_arguments": self._arguments, "keys": self._loader.keys}
+        state = {name: value for name, value in self.__dict__.items() if name != "trials"}
+        return state | {"keys": self.trials.keys}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         keys = state.pop("keys")
         self.__dict__.update(state)
         self._open()
-        for path, key in self._loader.keys.items():
+        for path, key in self.trials.keys.items():
             if keys[path] != key:
                 raise DamageError(
-                    f"{self._arguments[0]}: {path} was replaced by a later build; "
-                    "make the data set again"
+                    f"{self._path}: {path} was replaced by a later build; make the data set again"
                 )
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self.trials)
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
+    def __getitem__(self, number: int) -> Any:
         if not 0 <= number < len(self):
             raise IndexError(f"trial {number} of {len(self)}")
         return self.__getitems__([number])[0]
 
-    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """A batch, read at once; ``DataLoader`` calls this where it is there."""
-        batch = {
-            name: values.tolist() if values.dtype.kind == "U" else _tensor(values)
-            for name, values in self._loader.batch(numbers).items()
-        }
-        return [
-            {name: values[row] for name, values in batch.items()} for row in range(len(numbers))
-        ]
+    def __getitems__(self, numbers: ArrayLike) -> Any:
+        """A whole batch, read at once; ``DataLoader`` calls this where it is there.
+
+        Parameters
+        ----------
+        numbers
+            int, (trial,): which, counted within this data set.
+        """
+        read = self.trials.batch(numbers, gather=_gather)
+        batch = Batch((name, self._tensor(values)) for name, values in read.items())
+        return batch if self._transform is None else self._transform(batch)
+
+    def _tensor(self, values: NDArray[Any]) -> torch.Tensor | list[str]:
+        if values.dtype.kind == "U":
+            strings: list[str] = values.tolist()
+            return strings
+        tensor = torch.from_numpy(values)
+        return tensor if self._dtype is None or values.dtype.kind != "f" else tensor.to(self._dtype)
 
 
-def _tensor(values: np.ndarray[Any, Any]) -> torch.Tensor:
-    """The array as a tensor; a copy where it cannot be written to."""
-    return torch.from_numpy(values if values.flags.writeable else values.copy())
+class Batches(IterableDataset[Any]):
+    """Ready batches of a data set, one after another.
+
+    Parameters
+    ----------
+    dataset
+        The trials.
+    sampler
+        Their order, of ``eegstore.samplers``.
+
+    Iterate over it as it is, or through a ``DataLoader(…, batch_size=None)``; the workers of one
+    share the batches, and have to be told of a new epoch by ``sampler.set_epoch``.
+    """
+
+    def __init__(self, dataset: Dataset, sampler: samplers.Sampler) -> None:
+        self.dataset = dataset
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> _Reading:
+        return _Reading(self.dataset, iter(self.sampler))
+
+
+class _Reading(Iterator[Any]):
+    """One pass over ready batches, which can be resumed."""
+
+    def __init__(self, dataset: Dataset, epoch: samplers.Epoch) -> None:
+        self._dataset = dataset
+        self._epoch = epoch
+
+    def __next__(self) -> Any:
+        worker = get_worker_info()
+        while True:
+            position, numbers = self._epoch.position, next(self._epoch)
+            if worker is None or position % worker.num_workers == worker.id:
+                return self._dataset.__getitems__(numbers)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._epoch.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._epoch.load_state_dict(state)
+
+
+def loader(
+    dataset: Dataset,
+    batch_size: int = 256,
+    shuffle: bool | Order = True,
+    *,
+    seed: int = 0,
+    drop_last: bool = False,
+    rank: int | None = None,
+    world_size: int | None = None,
+    stateful: bool = False,
+    **options: Any,
+) -> DataLoader[Any]:
+    """A ``DataLoader`` that reads a data set batch by batch.
+
+    Parameters
+    ----------
+    dataset
+        The trials.
+    batch_size
+        Trials a batch and rank.
+    shuffle
+        True for any order; ``"window"`` to shuffle a few inner chunks at a time, for compressed
+        stores; ``"balanced"`` for every label as often; ``"distinct"`` for no stimulus twice in
+        a batch; False for the order of the data set. See ``eegstore.samplers``.
+    seed, drop_last
+        As for the samplers.
+    rank, world_size
+        Those of ``torch.distributed`` by default, where that is initialised.
+    stateful
+        Give torchdata's ``StatefulDataLoader``, whose ``state_dict`` resumes in mid-epoch.
+    **options
+        For the ``DataLoader``. Workers are seldom worth it: see ``Dataset``.
+    """
+    if rank is None or world_size is None:
+        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if is_distributed else 0
+        world_size = torch.distributed.get_world_size() if is_distributed else 1
+    order = sampler(
+        dataset, batch_size, shuffle,
+        seed=seed, drop_last=drop_last, rank=rank, world_size=world_size,
+    )  # fmt: skip
+    kind: Any = _stateful_loader() if stateful else DataLoader
+    made: DataLoader[Any] = kind(dataset, batch_sampler=order, collate_fn=collate, **options)
+    return made
+
+
+def sampler(
+    dataset: Dataset, batch_size: int, shuffle: bool | Order = True, **options: Any
+) -> samplers.Sampler:
+    """The order of ``loader``'s arguments, for ``Batches`` or another ``DataLoader``."""
+    trials = dataset.trials
+    if shuffle is True:
+        return samplers.Shuffle(len(trials), batch_size, **options)
+    if shuffle is False:
+        return samplers.InOrder(len(trials), batch_size, **options)
+    if shuffle == "window":
+        chunks, together = trials.chunks()
+        return samplers.WindowShuffle(chunks, batch_size, window_chunks=together, **options)
+    if shuffle == "balanced":
+        return samplers.Balanced(trials.values("label"), batch_size, **options)
+    if shuffle == "distinct":
+        return samplers.Distinct(trials.values("stimulus"), batch_size, **options)
+    raise InputError(
+        f"shuffle is {shuffle!r}, expected True, False, 'window', 'balanced' or 'distinct'"
+    )
+
+
+def positives(stimulus: torch.Tensor) -> torch.Tensor:
+    """bool, (trial, trial): which trials show the same stimulus; false negatives otherwise.
+
+    Parameters
+    ----------
+    stimulus
+        int, (trial,): the column ``stimulus`` of a batch; -1, no stimulus, equals none.
+    """
+    return (stimulus[:, None] == stimulus) & (stimulus >= 0)
+
+
+def _gather(window: NDArray[Any], starts: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Gather in torch's threads."""
+    if not window.flags.writeable:  # torch has no tensors that are only read
+        return indexed(window, starts, out)
+    words = WORDS[window.itemsize]
+    torch.index_select(
+        torch.from_numpy(window.view(words)),
+        0,
+        torch.from_numpy(starts),
+        out=torch.from_numpy(out.view(words)),
+    )
+    return None
+
+
+def _stateful_loader() -> Any:
+    try:
+        from torchdata.stateful_dataloader import StatefulDataLoader
+    except ImportError:
+        raise InputError(
+            "stateful=True needs torchdata; run: pip install 'eegstore[train]'"
+        ) from None
+    return StatefulDataLoader
