@@ -112,7 +112,7 @@ def test_a_shuffled_epoch_holds_each_trial_once_in_the_generators_order(path: Pa
     assert not torch.equal(load(2)["label"], found["label"])
 
 
-@pytest.mark.parametrize("start", ["spawn", "fork"])
+@pytest.mark.parametrize("start", ["spawn", "fork", "forkserver"])
 def test_workers_read_the_same(path: Path, start: str) -> None:
     dataset = Dataset(path, split="train", columns=COLUMNS)
     dataset[0]  # its shards are mapped before the workers start

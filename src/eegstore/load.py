@@ -198,7 +198,8 @@ class TrialLoader:
         n_times = len(self.times)
         if self._n_samples is None:
             return np.full(len(trials), n_times)
-        return np.clip(self._n_samples[trials] - self._times.start, 0, n_times)
+        found: NDArray[np.int64] = np.clip(self._n_samples[trials] - self._times.start, 0, n_times)
+        return found
 
     def _window(
         self,
