@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import ArrayLike, NDArray
 
-from eegstore.disk import digest_bytes, read_regular
+from eegstore.disk import Place, digest_bytes, read_regular
 from eegstore.errors import DamageError
 from eegstore.root import REMEDY, chunk_path
 from eegstore.shards import CRC_BYTES, Layout
@@ -24,7 +23,7 @@ CODEC_OF: Final = {
 }
 
 
-def read_file(store: Path, path: str) -> bytes:
+def read_file(store: Place, path: str) -> bytes:
     """A file of a store, or a DamageError that names it and what to do."""
     try:
         return read_regular(store / path)
@@ -50,7 +49,7 @@ def layout_of(document: Mapping[str, Any]) -> Layout:
 
 
 def read_narrow(
-    store: Path, path: str, document: Mapping[str, Any], digest: str | None = None
+    store: Place, path: str, document: Mapping[str, Any], digest: str | None = None
 ) -> NDArray[Any]:
     """The values of an array of one chunk; its crc32c and, where given, its digest are checked.
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Protocol, Self
 
 from eegstore.errors import IncompleteError, LockedError
 
@@ -44,9 +45,26 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_regular(path: Path) -> bytes:
+class Place(Protocol):
+    """Where a file or a folder lies: a ``Path``, or as much of one as reading a store needs."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+
+    @property
+    def parent(self) -> Self:
+        """The folder that it is in."""
+
+    def __truediv__(self, name: str) -> Self: ...
+
+    def read_bytes(self) -> bytes:
+        """All of the file."""
+
+
+def read_regular(path: Place) -> bytes:
     """A regular file's bytes; a pipe or a device, which may never answer, is not opened."""
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such regular file", str(path))
     return path.read_bytes()
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -56,14 +56,25 @@ def gather_from(
     gather(window, starts // width, out.view(f"u{width}"))
 
 
-class Mapped(Protocol):
-    """Files mapped into memory, each when it is first asked for."""
+class Files(Protocol):
+    """Files of which bytes are asked for; each is opened when it is first asked for.
+
+    Attributes
+    ----------
+    in_memory
+        Whether they are mapped, so that what was seen once stays as it was.
+    """
+
+    in_memory: bool
 
     def view(self, file: int, start: int, stop: int) -> memoryview:
-        """A range of bytes of a file, which is not copied."""
+        """A range of bytes of a file."""
 
-    def size(self, file: int) -> int:
-        """Bytes of a file."""
+    def views(self, ranges: Iterable[tuple[int, int, int]]) -> list[memoryview]:
+        """Several ranges, each a file, its start and its stop."""
+
+    def sizes(self, files: list[int]) -> list[int]:
+        """Bytes of files."""
 
     def gather(
         self,
@@ -81,7 +92,29 @@ class Mapped(Protocol):
         """Where bytes of files lie that have been asked for before; None if they may move."""
 
 
-class OneRange:
+class Mapped:
+    """Files mapped into memory."""
+
+    in_memory = True
+
+    def view(self, file: int, start: int, stop: int) -> memoryview:
+        """A range of bytes of a file, which is not copied."""
+        raise NotImplementedError
+
+    def views(self, ranges: Iterable[tuple[int, int, int]]) -> list[memoryview]:
+        """Several ranges, which are not copied."""
+        return [self.view(*one) for one in ranges]
+
+    def size(self, file: int) -> int:
+        """Bytes of a file."""
+        raise NotImplementedError
+
+    def sizes(self, files: list[int]) -> list[int]:
+        """Bytes of files."""
+        return [self.size(file) for file in files]
+
+
+class OneRange(Mapped):
     """All files in one range of addresses.
 
     Raises
@@ -145,7 +178,7 @@ class OneRange:
         self._sizes[file] = size
 
 
-class OneByOne:
+class OneByOne(Mapped):
     """Each file in a range of its own; those unused for longest are unmapped."""
 
     def __init__(self, open_file: OpenFile) -> None:
@@ -193,7 +226,7 @@ class OneByOne:
             return self._files[file]
 
 
-def mapped(n_files: int, file_bytes: int, open_file: OpenFile) -> Mapped:
+def mapped(n_files: int, file_bytes: int, open_file: OpenFile) -> Files:
     """Files that are mapped when they are first touched.
 
     Parameters

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.disk import Place
 from eegstore.errors import DamageError
+from eegstore.mapping import Files, mapped
+from eegstore.remote import Fetched, RemotePath
 from eegstore.shards import Layout
 
 
@@ -30,19 +33,12 @@ class Shards:
     """
 
     def __init__(
-        self, folder: Path, layout: Layout, sizes: NDArray[np.int64] | None, key: str | None
+        self, folder: Place, layout: Layout, sizes: NDArray[np.int64] | None, key: str | None
     ) -> None:
         self._folder = folder
         self._layout = layout
         self._sizes = sizes
         self._key = key
-
-    @property
-    def most_bytes(self) -> int:
-        """Bytes that no shard exceeds."""
-        if self._sizes is None:
-            return self._layout.most_shard_bytes
-        return max(1, int(self._sizes.max(initial=0)))
 
     def open(self, shard: int) -> int:
         """The descriptor of a shard that is of this column and as long as it was written.
@@ -52,6 +48,7 @@ class Shards:
         DamageError
             Where it is not, or is missing.
         """
+        assert isinstance(self._folder, Path)
         path = self._folder / self._layout.shard_name(shard)
         if not path.is_file():  # a pipe may never answer
             raise self.damage(shard, "is missing")
@@ -66,6 +63,31 @@ class Shards:
             raise
         return descriptor
 
+    def facts(self, shard: int) -> tuple[int, str | None]:
+        """Size and entity tag of a shard behind a URL, checked as ``open`` checks a file."""
+        path = self._remote(shard)
+        try:
+            found = path.facts()
+        except OSError as error:
+            raise self._unreadable(shard, error) from None
+        self._check_size(shard, found["size"])
+        if self._is_replaced():
+            raise self._replaced()
+        return found["size"], found["e_tag"]
+
+    def fetch(self, shard: int, start: int, stop: int, e_tag: str | None) -> memoryview:
+        """A range of bytes of a shard behind a URL, where it is still the one that was checked."""
+        try:
+            return self._remote(shard).read_range(start, stop, e_tag)
+        except OSError as error:
+            raise self._unreadable(shard, error) from None
+
+    def files(self) -> Files:
+        """All of the shards, none of them opened."""
+        if isinstance(self._folder, Path):
+            return mapped(self._layout.n_shards, self._most_bytes(), self.open)
+        return Fetched(self.facts, self.fetch)
+
     def damage(self, shard: int, problem: str) -> DamageError:
         """What to raise where a shard is not as it was written."""
         if self._is_replaced():
@@ -76,15 +98,30 @@ class Shards:
             "damage, 'eegstore build RECIPE STORE --deep' mends it"
         )
 
-    def _check(self, shard: int, path: Path, opened: os.stat_result) -> None:
-        size, least = opened.st_size, self._layout.index_bytes
-        expected = (
-            min(max(size, least), self.most_bytes)
-            if self._sizes is None
-            else int(self._sizes[shard])
-        )
+    def _remote(self, shard: int) -> RemotePath:
+        assert isinstance(self._folder, RemotePath)
+        return self._folder / self._layout.shard_name(shard)
+
+    def _unreadable(self, shard: int, error: OSError) -> DamageError:
+        if isinstance(error, FileNotFoundError):
+            return self.damage(shard, "is missing, or was changed")
+        return self.damage(shard, f"cannot be read ({error.strerror})")
+
+    def _most_bytes(self) -> int:
+        if self._sizes is None:
+            return self._layout.most_shard_bytes
+        return max(1, int(self._sizes.max(initial=0)))
+
+    def _check_size(self, shard: int, size: int) -> None:
+        if self._sizes is None:
+            expected = min(max(size, self._layout.index_bytes), self._most_bytes())
+        else:
+            expected = int(self._sizes[shard])
         if size != expected:
             raise self.damage(shard, f"has {size} bytes, expected {expected}")
+
+    def _check(self, shard: int, path: Path, opened: os.stat_result) -> None:
+        self._check_size(shard, opened.st_size)
         # A column's document is there only while its shards are, and no file ever comes back: what
         # still is in its place, after the document was read, was in it then.
         if self._is_replaced() or not _is_at(path, opened):

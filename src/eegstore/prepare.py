@@ -229,7 +229,7 @@ def _damage(
     """What is damaged of the root, of each group and of each column that the plan wants."""
     if not own_root:
         return {"": [Damage(DOCUMENT, "is missing or was changed since the commit")]}
-    after = ALL if deep else (committed.path / DOCUMENT).stat().st_mtime_ns
+    after = ALL if deep else (committed.folder / DOCUMENT).stat().st_mtime_ns
     damage: dict[str, list[Damage]] = defaultdict(list)
     owners = {records_path(one.table, one.name): one.path for one in wanted if one.kind == "wide"}
     for file, problem in committed.document_problems():

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
@@ -19,8 +18,9 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from eegstore.decoding import DecodedChunks, in_threads
+from eegstore.disk import Place
 from eegstore.errors import DamageError
-from eegstore.mapping import Gather, Mapped, gather_from, indexed, mapped
+from eegstore.mapping import Gather, gather_from, indexed
 from eegstore.opening import Shards
 from eegstore.shards import ABSENT, CRC_BYTES, Layout, blosc_function, codec_of
 
@@ -90,7 +90,7 @@ class ShardedArray:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Place,
         layout: Layout,
         shard_sizes: NDArray[np.int64] | None = None,
         key: str | None = None,
@@ -104,14 +104,13 @@ class ShardedArray:
         n_chunks = layout.n_shards * layout.chunks_per_shard
         self._whole = Part.whole(layout)
         self._codec = codec_of(layout.codec)
-        self._files: Mapped = mapped(layout.n_shards, self._shards.most_bytes, self._shards.open)
+        self._files = self._shards.files()
         self._has_index = np.zeros(layout.n_shards, dtype=bool)
         self._offsets = np.zeros(n_chunks, dtype=np.int64)
         self._lengths = np.zeros(n_chunks, dtype=np.int64)  # without their checksums
         self._checked = np.zeros(n_chunks, dtype=bool)
-        self._decoded = (
-            None if layout.codec == "raw" else DecodedChunks(n_chunks, layout.chunk_bytes)
-        )
+        is_mapped = layout.codec == "raw" and self._files.in_memory
+        self._decoded = None if is_mapped else DecodedChunks(n_chunks, layout.chunk_bytes)
         self._lock = threading.RLock()
         self._process = os.getpid()
 
@@ -223,28 +222,39 @@ class ShardedArray:
 
     def _decode(self, chunks: Rows, out: NDArray[np.uint8], rows: Rows) -> None:
         """Decode chunks into rows of uint8 (row, byte), in threads."""
-        self._touch(chunks)
-        n_bytes = self.layout.chunk_bytes
+        self._read_indexes(chunks)
         function = blosc_function() if self.layout.codec == "fast" else None
         shards = chunks // self.layout.chunks_per_shard
         sources = self._files.addresses(shards, self._offsets[chunks]) if function else None
+        n_bytes = self.layout.chunk_bytes
+        if function is None or sources is None:
+            in_threads(self._decoder(chunks, out, rows), len(chunks), n_bytes)
+            return
+        self._touch(chunks)
 
-        def decode_by_address(start: int, stop: int) -> None:
-            assert sources is not None
-            assert function is not None
+        def decode(start: int, stop: int) -> None:
             targets = (out.ctypes.data + rows[start:stop] * n_bytes).tolist()
             for number, target in enumerate(targets, start):
                 if function(sources[number], target, n_bytes, 1) != n_bytes:
                     raise self._not_ours(int(chunks[number]))
 
+        in_threads(decode, len(chunks), n_bytes)
+
+    def _decoder(
+        self, chunks: Rows, out: NDArray[np.uint8], rows: Rows
+    ) -> Callable[[int, int], None]:
+        """What decodes some of the chunks, of which all bytes were asked for together."""
+        data = self._files.views(self._ranges(chunks))
+
         def decode(start: int, stop: int) -> None:
             for number in range(start, stop):
+                chunk = int(chunks[number])
                 try:
-                    self._codec.decode(self._data(int(chunks[number])), out[int(rows[number])])
+                    self._codec.decode(self._sound(chunk, data[number]), out[int(rows[number])])
                 except (ValueError, RuntimeError):  # what the codecs raise
-                    raise self._not_ours(int(chunks[number])) from None
+                    raise self._not_ours(chunk) from None
 
-        in_threads(decode if sources is None else decode_by_address, len(chunks), n_bytes)
+        return decode
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -257,41 +267,58 @@ class ShardedArray:
     def _data(self, chunk: int) -> memoryview:
         """The encoded bytes of an inner chunk, checked; ``chunk`` counts through all shards."""
         if not self._checked[chunk]:
-            self._check(chunk)
+            self._touch(np.array([chunk]))
         start = int(self._offsets[chunk])
         shard = chunk // self.layout.chunks_per_shard
         return self._files.view(shard, start, start + int(self._lengths[chunk]))
 
     def _touch(self, chunks: Rows) -> None:
         """Check the chunks that have not been."""
-        unknown = chunks[~self._checked[chunks]]
-        for chunk in np.unique(unknown).tolist():
-            self._check(chunk)
+        unknown = np.unique(chunks[~self._checked[chunks]])
+        self._read_indexes(unknown)
+        views = self._files.views(self._ranges(unknown))
+        for chunk, data in zip(unknown.tolist(), views, strict=True):
+            self._sound(chunk, data)
 
-    def _check(self, chunk: int) -> None:
-        shard, number = divmod(chunk, self.layout.chunks_per_shard)
-        if not self._has_index[shard]:
-            self._read_index(shard)
-        start, length = int(self._offsets[chunk]), int(self._lengths[chunk])
-        data = self._files.view(shard, start, start + length)
-        stored = self._files.view(shard, start + length, start + length + CRC_BYTES)
-        if crc32c(data).to_bytes(CRC_BYTES, "little") != stored:
+    def _ranges(self, chunks: Rows) -> list[tuple[int, int, int]]:
+        """Shard, start and stop of chunks with their checksums."""
+        starts = self._offsets[chunks]
+        stops = starts + self._lengths[chunks] + CRC_BYTES
+        shards = chunks // self.layout.chunks_per_shard
+        return list(zip(shards.tolist(), starts.tolist(), stops.tolist(), strict=True))
+
+    def _sound(self, chunk: int, data: memoryview) -> memoryview:
+        """An inner chunk without its checksum, which is checked once where it stays in memory."""
+        if self._checked[chunk]:
+            return data[:-CRC_BYTES]
+        if crc32c(data[:-CRC_BYTES]).to_bytes(CRC_BYTES, "little") != data[-CRC_BYTES:]:
+            shard, number = divmod(chunk, self.layout.chunks_per_shard)
             raise self._shards.damage(shard, f"inner chunk {number} fails its crc32c")
-        if self._codec.says(data) not in (None, self.layout.chunk_bytes):
+        if self._codec.says(data[:-CRC_BYTES]) not in (None, self.layout.chunk_bytes):
             raise self._not_ours(chunk)
-        self._checked[chunk] = True
+        self._checked[chunk] = self._files.in_memory
+        return data[:-CRC_BYTES]
 
-    def _read_index(self, shard: int) -> None:
-        """Where the chunks of a shard lie, as its checked index says."""
-        size = self._files.size(shard)
-        index = self._files.view(shard, size - self.layout.index_bytes, size)
+    def _read_indexes(self, chunks: Rows) -> None:
+        """Those of the shards that hold the chunks, together."""
+        shards = np.unique(chunks // self.layout.chunks_per_shard)
+        missing = shards[~self._has_index[shards]].tolist()
+        n_bytes = self.layout.index_bytes
+        sizes = self._files.sizes(missing)
+        ranges = [(shard, size - n_bytes, size) for shard, size in zip(missing, sizes, strict=True)]
+        for shard, size, index in zip(missing, sizes, self._files.views(ranges), strict=True):
+            self._keep_index(shard, size, index)
+
+    def _keep_index(self, shard: int, size: int, index: memoryview) -> None:
+        """Where the chunks of a shard lie, as its index says."""
         if crc32c(index[:-CRC_BYTES]).to_bytes(CRC_BYTES, "little") != index[-CRC_BYTES:]:
             raise self._shards.damage(shard, "the index fails its crc32c")
         start, stop = self.layout.shard_range(shard)
         n_used = -(-(stop - start) // self.layout.chunk_rows)
         used = np.frombuffer(index[:-CRC_BYTES], dtype="<u8").reshape(-1, 2)[:n_used]
         ends = used.sum(axis=1)
-        if (used == ABSENT).any() or (ends > size).any() or (used[:, 1] < CRC_BYTES).any():
+        is_outside = (ends > size) | (used[:, 1] < CRC_BYTES)
+        if (used == ABSENT).any() or is_outside.any():
             raise self._shards.damage(shard, "the index names chunks that are not there")
         first = shard * self.layout.chunks_per_shard
         self._offsets[first : first + n_used] = used[:, 0]

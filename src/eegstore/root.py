@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eegstore.attributes import DOCUMENT, FORMAT, document_bytes, is_sealed
-from eegstore.disk import read_regular
+from eegstore.disk import Place, read_regular
 from eegstore.errors import DamageError, EegStoreError, IncompleteError, InputError
 from eegstore.tables import Table
 
@@ -60,7 +60,7 @@ def chunk_path(array: str, n_dims: int) -> str:
     return "/".join([array, "c", *["0"] * n_dims])
 
 
-def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
+def _parse_root(path: Place, root: bytes) -> dict[str, Any]:
     """The root's attributes, where this is a store that this version reads."""
     try:
         attributes = json.loads(root)["attributes"]["eegstore"]
@@ -82,8 +82,10 @@ def _parse_root(path: Path, root: bytes) -> dict[str, Any]:
     return dict(attributes)
 
 
-def _missing_root(path: Path) -> EegStoreError:
+def _missing_root(path: Place) -> EegStoreError:
     """Why there is no root document: a build's first commit, damage, or something else."""
+    if not isinstance(path, Path):
+        return InputError(f"{path}: not an eegstore store (there is no {DOCUMENT} in it)")
     if os.path.isdir(build_folder(path)):  # noqa: PTH112 - of any name, even too long
         return IncompleteError(f"{path}: its build has not finished; run it again to resume")
     if has_tables(path):
@@ -97,7 +99,7 @@ def has_tables(path: Path) -> bool:
     return all((path / group / DOCUMENT).is_file() for group in ("trials", "stimuli", "digests"))
 
 
-def read_root(path: Path) -> bytes:
+def read_root(path: Place) -> bytes:
     """The bytes of a store's root document, its seal checked.
 
     Raises
@@ -113,7 +115,9 @@ def read_root(path: Path) -> bytes:
         root = read_regular(path / DOCUMENT)
     except FileNotFoundError:
         reason = _missing_root(path)
-        if (path / DOCUMENT).is_file():  # the first commit came in between
+        if (
+            isinstance(path, Path) and (path / DOCUMENT).is_file()
+        ):  # the first commit came in between
             return read_root(path)
         raise reason from None
     except PermissionError as error:

@@ -121,10 +121,10 @@ def _files_of_lost_records(store: Store, entry: ColumnEntry) -> list[DataFile]:
     """The shards themselves, where they are what the lost records must have said."""
     layout = layout_of(store.document(entry.path))
     names = [f"{entry.path}/{layout.shard_name(shard)}" for shard in range(layout.n_shards)]
-    if not all((store.path / name).is_file() for name in names):
+    if not all((store.folder / name).is_file() for name in names):
         return []
     files = [
-        DataFile(name, (store.path / name).stat().st_size, digest_file(store.path / name))
+        DataFile(name, (store.folder / name).stat().st_size, digest_file(store.folder / name))
         for name in names
     ]
     records = [shard_record(file.size or 0, file.digest) for file in files]

@@ -21,11 +21,12 @@ from eegstore.attributes import (
     ColumnEntry,
     StoreAttributes,
 )
-from eegstore.disk import digest_bytes, read_regular
+from eegstore.disk import Place, digest_bytes, read_regular
 from eegstore.errors import DamageError, IncompleteError, InputError
 from eegstore.mapping import Gather, indexed
 from eegstore.reader import Part, ShardedArray
 from eegstore.recipe import parse_recipe
+from eegstore.remote import location, together
 from eegstore.root import REMEDY, committed_documents, read_root, records_path
 from eegstore.shards import Layout
 from eegstore.tables import ColumnSpec, Table
@@ -174,7 +175,7 @@ class TableView(Mapping[str, StoredColumn]):
             raise InputError(
                 "to_xarray needs xarray; run: pip install 'eegstore[xarray]'"
             ) from None
-        table: xarray.Dataset = xarray.open_zarr(self._store.path, group=self._table)
+        table: xarray.Dataset = xarray.open_zarr(self._store.folder, group=self._table)
         return table
 
 
@@ -184,14 +185,14 @@ class Store:
     Attributes
     ----------
     path
-        The store's folder.
+        The store's folder, or where it is behind a URL.
     attributes
         All that the root document records.
     trials, stimuli
         The two tables.
     """
 
-    def __init__(self, path: Path, root: bytes) -> None:
+    def __init__(self, path: Place, root: bytes) -> None:
         self.path = path
         self._root = root
         document = json.loads(root)
@@ -202,6 +203,19 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<eegstore.Store {self.path} {self.digest[:12]}>"
+
+    @property
+    def folder(self) -> Path:
+        """The store's folder.
+
+        Raises
+        ------
+        InputError
+            Where it lies behind a URL.
+        """
+        if not isinstance(self.path, Path):
+            raise InputError(f"{self.path}: a store behind a URL is only read; copy it to a folder")
+        return self.path
 
     def document(self, path: str) -> dict[str, Any]:
         """The Zarr document of a group or an array."""
@@ -236,14 +250,21 @@ class Store:
 
     def document_problems(self) -> Iterator[tuple[str, str]]:
         """File and problem of each document, the root's aside, that is not as it was committed."""
-        for file, committed in committed_documents(self._documents).items():
-            try:
-                if read_regular(self.path / file) != committed:
-                    yield file, "was changed since the commit"
-            except FileNotFoundError:
-                yield file, "is missing"
-            except OSError as error:
-                yield file, f"cannot be read ({error.strerror})"
+        committed = committed_documents(self._documents)
+        problems = together(self.path, self._document_problem, committed.items())
+        for file, problem in zip(committed, problems, strict=True):
+            if problem:
+                yield file, problem
+
+    def _document_problem(self, document: tuple[str, bytes]) -> str | None:
+        file, committed = document
+        try:
+            found = read_regular(self.path / file)
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        return None if found == committed else "was changed since the commit"
 
     def shard_records(self, entry: ColumnEntry) -> NDArray[np.uint8]:
         """uint8, (shard, byte): SHA-256 and size of each shard of a wide column.
@@ -256,7 +277,9 @@ class Store:
         path = records_path(entry.table, entry.name)
         records = read_narrow(self.path, path, self.document(path))
         if digest_bytes(records.tobytes()) != entry.digest:
-            raise DamageError(f"{self.path}: {path} is not what was committed")
+            raise DamageError(
+                f"{self.path}: {path} is not what was committed; open the store again"
+            )
         return records
 
     @property
@@ -313,20 +336,23 @@ class Store:
         return image
 
 
-def open_store(path: str | Path) -> Store:
+def open_store(path: str | Path, storage_options: Mapping[str, Any] | None = None) -> Store:
     """Open a committed store for reading.
 
     Parameters
     ----------
     path
-        The store's folder.
+        The store's folder, or a URL such as ``s3://bucket/s.zarr`` (extra ``remote``).
+    storage_options
+        How a URL is reached, for ``obstore.store.from_url``; what is not said is taken from the
+        environment (``AWS_ACCESS_KEY_ID``, …).
 
     Raises
     ------
     InputError, IncompleteError, DamageError
         Where it is no store, is not finished, or its metadata is damaged.
     """
-    store = Path(path)
+    store = location(path, storage_options)
     while True:
         opened = read_store(store)
         problems = list(opened.document_problems())
@@ -340,7 +366,7 @@ def open_store(path: str | Path) -> Store:
     return opened
 
 
-def read_store(path: Path) -> Store:
+def read_store(path: Place) -> Store:
     """A store as its root document says that it is; its other documents are not read."""
     try:
         return Store(path, read_root(path))

@@ -57,8 +57,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     Parameters
     ----------
-    path
-        The store's folder.
+    path, storage_options
+        The store's folder or URL, as for ``eegstore.open_store``.
     split, columns, rows, tmin, tmax, channels, normalize, average
         As in ``eegstore.load.TrialLoader``: columns of the stimuli arrive a row a trial.
     dtype
@@ -68,7 +68,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     It is picklable: each worker of a ``DataLoader`` opens the store itself, and raises where a
     column is no longer the one that was opened first. With a warm page cache no worker at all is
-    the fastest: a batch is copied once, by all of torch's threads.
+    the fastest: a batch is copied once, by all of torch's threads. Workers that read a store behind
+    a URL have to be started by ``spawn`` or ``forkserver``.
 
     Attributes
     ----------
@@ -90,8 +91,10 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         average: Literal["repetition"] | None = None,
         dtype: torch.dtype | None = None,
         transform: Callable[[Batch], Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._path = Path(path)
+        self._path = path
+        self._storage_options = storage_options
         self._dtype = dtype
         self._transform = transform
         self._arguments: dict[str, Any] = {
@@ -101,7 +104,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         self._open()
 
     def _open(self) -> None:
-        self.trials = TrialLoader(open_store(self._path), **self._arguments)
+        self.trials = TrialLoader(open_store(self._path, self._storage_options), **self._arguments)
         if self.trials.scale is not None:  # a worker need not find it again
             self._arguments["normalize"] = self.trials.scale
 

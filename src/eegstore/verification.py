@@ -129,7 +129,7 @@ def data_files(store: Store, entry: ColumnEntry) -> list[DataFile]:
 def check_files(store: Store, files: Iterable[DataFile], after: float) -> Iterator[Damage | None]:
     """What is wrong with each file, in order; several are read at once."""
     with ThreadPoolExecutor(n_cpus()) as pool:
-        yield from pool.map(lambda file: _check(store.path, file, after), files)
+        yield from pool.map(lambda file: _check(store.folder, file, after), files)
 
 
 def _check(store: Path, committed: DataFile, after: float) -> Damage | None:
@@ -158,7 +158,7 @@ def _records_file(entry: ColumnEntry) -> str:
 
 def _records_damage(store: Store, entry: ColumnEntry) -> Damage:
     file = _records_file(entry)
-    there = (store.path / file).is_file()
+    there = (store.folder / file).is_file()
     return Damage(file, "is not what was committed" if there else "is missing")
 
 
@@ -168,12 +168,12 @@ def _strangers(store: Store) -> Iterator[Damage]:
     arrays = {document.removesuffix(DOCUMENT) for document in documents}
     known = {DOCUMENT, *documents, *_chunk_files(store)}
     folders = {part for name in known for part in accumulate(name.split("/")[:-1], "{}/{}".format)}
-    names = sorted(_listing(store.path))
-    building = build_folder(store.path).is_dir()  # after the listing: a build's files come later
+    names = sorted(_listing(store.folder))
+    building = build_folder(store.folder).is_dir()  # after the listing: a build's files come later
     for name in names:
         array = "/".join(name.split("/")[:2]) + "/"
         unfinished = building and name.startswith(array) and array not in arrays
-        linked_folder = name in folders and (store.path / name).is_dir()
+        linked_folder = name in folders and (store.folder / name).is_dir()
         if name not in known and not unfinished and not linked_folder:
             yield Damage(name, STRANGER)
 
