@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eegstore import DamageError, decoding, mapping
+from eegstore import DamageError, decoding, mapping, threads
 from eegstore.mapping import OneByOne, OneRange
 from eegstore.reader import Part, ShardedArray
 from eegstore.shards import Layout, effective_codec
@@ -117,7 +117,7 @@ def test_more_chunks_than_there_is_room_for_are_read(
 ) -> None:
     layout = Layout(300, (3,), "float32", 64, 4, codec)
     monkeypatch.setattr(decoding, "KEPT_BYTES", 5 * layout.chunk_bytes)
-    monkeypatch.setattr(decoding, "A_THREADS_BYTES", 1)
+    monkeypatch.setattr(threads, "PART_BYTES", 1)
     array, values = written(tmp_path, layout), values_of(layout)
     generator = np.random.default_rng(0)
     for size in (1, 7, 300, 40, 300):
@@ -131,7 +131,7 @@ def test_more_chunks_than_there_is_room_for_are_read(
 def test_rows_that_are_chunks_of_their_own_are_decoded_in_place(
     tmp_path: Path, direct: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "A_THREADS_BYTES", 1)
+    monkeypatch.setattr(threads, "PART_BYTES", 1)
     if not direct:
         monkeypatch.setattr("eegstore.reader.blosc_function", lambda: None)
     layout = Layout(100, (4, 30), "float32", 64, 1, "fast")
@@ -246,7 +246,7 @@ def test_threads_may_share_an_array(
 
 @pytest.mark.parametrize("codec", ["raw", "fast", "small"])
 def test_a_fork_reads_on(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "A_THREADS_BYTES", 1)
+    monkeypatch.setattr(threads, "PART_BYTES", 1)
     layout = Layout(500, (7,), "float32", 64, 4, codec)
     array, values = written(tmp_path, layout), values_of(layout)
     rows = np.random.default_rng(0).permutation(500)

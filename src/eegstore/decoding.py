@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 KEPT_BYTES: Final = 1 << 26
-MOST_THREADS: Final = 16
-A_THREADS_BYTES: Final = 1 << 18  # less is decoded before another thread has woken
 
 # Decodes chunks, int64 (chunk,), into the given rows, int64 (chunk,), of uint8 (row, byte).
 Decode = Callable[[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]], None]
@@ -72,28 +68,3 @@ class DecodedChunks:
         self._slot_of[before[before >= 0]] = -1
         self._chunk_in[slots] = -1
         self._last_use[slots] = 0
-
-
-def in_threads(call: Callable[[int, int], None], n_chunks: int, chunk_bytes: int) -> None:
-    """Call for ranges that together are 0 … n_chunks - 1, in threads where that is worth it."""
-    n_threads = min(_n_threads(), n_chunks, max(1, n_chunks * chunk_bytes // A_THREADS_BYTES))
-    bounds = [n_chunks * number // n_threads for number in range(n_threads + 1)]
-    others = [_pool(os.getpid()).submit(call, *bounds[n : n + 2]) for n in range(1, n_threads)]
-    try:
-        call(*bounds[:2])
-    finally:
-        wait(others)
-    for other in others:
-        other.result()
-
-
-def _n_threads() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    n_cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(n_cpus, MOST_THREADS)
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(_process: int) -> ThreadPoolExecutor:
-    """The threads of a process; those of its parent are not in a fork."""
-    return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="eegstore-decode")

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from eegstore.arrays import row_numbers
 from eegstore.decoding import KEPT_BYTES
 from eegstore.errors import InputError
-from eegstore.mapping import Gather, indexed
 from eegstore.reader import Part
 from eegstore.recipe import nearest
 from eegstore.signals import Repetitions, Scale, averaged, chosen_channels, normalize_trials
@@ -130,26 +129,24 @@ class TrialLoader:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, numbers: ArrayLike, gather: Gather = indexed) -> dict[str, NDArray[Any]]:
+    def batch(self, numbers: ArrayLike) -> dict[str, NDArray[Any]]:
         """The columns of some trials, which are counted within this loader.
 
         Parameters
         ----------
         numbers
             (trial,): integers, or a mask.
-        gather
-            How pieces of memory are copied.
 
         Returns
         -------
         Name to array, first axis (trial,) in the order asked for; it is the caller's own.
         """
         chosen = row_numbers("the loader's trials", numbers, len(self))
-        return {name: self._values(read, chosen, gather) for name, read in self._reads.items()}
+        return {name: self._values(read, chosen) for name, read in self._reads.items()}
 
     def values(self, name: str) -> NDArray[Any]:
         """A column of all of the loader's trials at once, such as ``label`` or ``concept``."""
-        return self._values(self._read_of(name, False), np.arange(len(self)), indexed)
+        return self._values(self._read_of(name, False), np.arange(len(self)))
 
     def chunks(self) -> tuple[NDArray[np.int64], int]:
         """In which inner chunk of the largest column each trial lies; how many to shuffle together.
@@ -179,14 +176,14 @@ class TrialLoader:
             raise InputError(f"{self._store.path}: the split 'train' has no sample to normalise by")
         return scale
 
-    def _values(self, read: Read, chosen: NDArray[np.int64], gather: Gather) -> NDArray[Any]:
+    def _values(self, read: Read, chosen: NDArray[np.int64]) -> NDArray[Any]:
         trials = self.rows[chosen]
         if read.is_averaged and self._groups is not None:
             members, counts = self._groups.members(chosen)
-            values = averaged(read.column.take(members, read.part, gather=gather), counts)
+            values = averaged(read.column.take(members, read.part), counts)
         else:
             rows = self._stimulus[trials] if read.is_joined else trials
-            values = read.column.take(rows, read.part, gather=gather)
+            values = read.column.take(rows, read.part)
         if read.is_eeg and self.scale is not None:
             self.scale.apply(values)
         elif read.is_eeg and self._is_normalized:

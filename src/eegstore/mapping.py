@@ -7,6 +7,7 @@ no such range, each file has one of its own.
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import sys
@@ -19,32 +20,43 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.threads import share
+
 FILES_KEPT: Final = 128  # each holds a file open, of which many systems allow 1,024
 MOST_IN_ONE_RANGE: Final = 32_768  # Linux allows a process 65,530 mappings
+LARGE_BYTES: Final = 1 << 16  # a copy of these outweighs a step of Python
 PROT_NONE: Final = 0
 MAP_FIXED: Final = 0x10
 MAP_NORESERVE: Final = 0x4000
 FAILED: Final = ctypes.c_void_p(-1).value
 
-# From a window over memory, (position, word) of which any two neighbouring positions are one word
-# apart, and the positions where pieces start, to those pieces, (piece, word).
-Gather = Callable[[NDArray[Any], NDArray[np.int64], NDArray[Any]], None]
 OpenFile = Callable[[int], int]
 
 
-def indexed(window: NDArray[Any], starts: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """Gather with numpy; some pieces at a time, so that what numpy copies again is in the cache."""
-    step = max(1, (1 << 18) // max(1, window.shape[1] * window.itemsize))
-    for start in range(0, len(starts), step):
-        out[start : start + step] = window[starts[start : start + step]]
+def gather(memory: NDArray[np.uint8], starts: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    """Copy pieces of memory, which start at these bytes, into uint8 (piece, byte), in threads."""
+    n_pieces, n_bytes = out.shape
+    if n_bytes >= LARGE_BYTES:
+        share(functools.partial(_copy_each, memory, starts, out), n_pieces, n_bytes)
+    elif n_bytes:
+        share(functools.partial(_index, *_window(memory, starts, out)), n_pieces, n_bytes)
 
 
-def gather_from(
-    memory: NDArray[np.uint8], starts: NDArray[np.int64], out: NDArray[np.uint8], gather: Gather
+def _copy_each(
+    memory: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    out: NDArray[np.uint8],
+    first: int,
+    stop: int,
 ) -> None:
-    """Copy pieces of memory, which start at these bytes, into uint8 (piece, byte)."""
-    if not out.size:
-        return
+    for piece, start in enumerate(starts[first:stop].tolist(), first):
+        out[piece] = memory[start : start + out.shape[1]]
+
+
+def _window(
+    memory: NDArray[np.uint8], starts: NDArray[np.int64], out: NDArray[np.uint8]
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
+    """The memory as all of its pieces, of which any two neighbours start one word apart."""
     piece = out.shape[1]
     # Shards and chunks end in a checksum of 4 bytes: wider words would not be aligned.
     width = next(n for n in (4, 2, 1) if piece % n == 0 and not (starts % n).any())
@@ -53,7 +65,14 @@ def gather_from(
     window = np.lib.stride_tricks.as_strided(
         words, (len(words) - n_words + 1, n_words), (width, width)
     )
-    gather(window, starts // width, out.view(f"u{width}"))
+    return window, starts // width, out.view(f"u{width}")
+
+
+def _index(
+    window: NDArray[Any], starts: NDArray[np.int64], out: NDArray[Any], first: int, stop: int
+) -> None:
+    # So few that what numpy copies once more is in the cache.
+    out[first:stop] = window[starts[first:stop]]
 
 
 class Files(Protocol):
@@ -81,7 +100,6 @@ class Files(Protocol):
         files: NDArray[np.int64],
         starts: NDArray[np.int64],
         out: NDArray[np.uint8],
-        gather: Gather,
     ) -> None:
         """Copy pieces, of which each starts at a byte of a file, into uint8 (piece, byte).
 
@@ -153,10 +171,9 @@ class OneRange(Mapped):
         files: NDArray[np.int64],
         starts: NDArray[np.int64],
         out: NDArray[np.uint8],
-        gather: Gather,
     ) -> None:
         """Copy pieces of files into ``out`` at once."""
-        gather_from(self._memory, files * self._stride + starts, out, gather)
+        gather(self._memory, files * self._stride + starts, out)
 
     def addresses(self, files: NDArray[np.int64], starts: NDArray[np.int64]) -> list[int]:
         """Where bytes of files lie."""
@@ -199,13 +216,12 @@ class OneByOne(Mapped):
         files: NDArray[np.int64],
         starts: NDArray[np.int64],
         out: NDArray[np.uint8],
-        gather: Gather,
     ) -> None:
         """Copy pieces into ``out``, file by file."""
         for file in np.unique(files).tolist():
             where = np.flatnonzero(files == file)
             some = np.empty((len(where), out.shape[1]), dtype=np.uint8)
-            gather_from(self._map(file), starts[where], some, gather)
+            gather(self._map(file), starts[where], some)
             out[where] = some
 
     def addresses(self, files: NDArray[np.int64], starts: NDArray[np.int64]) -> None:

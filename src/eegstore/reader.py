@@ -11,21 +11,21 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from eegstore.decoding import DecodedChunks, in_threads
+from eegstore.decoding import DecodedChunks
 from eegstore.disk import Place
 from eegstore.errors import DamageError
-from eegstore.mapping import Gather, gather_from, indexed
+from eegstore.mapping import gather
+from eegstore.memory import empty
 from eegstore.opening import Shards
 from eegstore.shards import ABSENT, CRC_BYTES, Layout, blosc_function, codec_of
+from eegstore.threads import share
 
-# Torch copies pieces of fewer than 32,768 words in several threads.
-MOST_PIECE_BYTES: Final = 1 << 16
 Rows = NDArray[np.int64]
 
 
@@ -49,11 +49,8 @@ class Part:
 
     @classmethod
     def whole(cls, layout: Layout) -> Self:
-        """All of a row, in pieces that threads can share."""
-        n_bytes, n_pieces = layout.row_bytes, 1
-        while n_bytes > MOST_PIECE_BYTES and n_bytes % 8 == 0:
-            n_bytes, n_pieces = n_bytes // 2, n_pieces * 2
-        return cls(layout.row_shape, np.arange(n_pieces) * n_bytes, n_bytes)
+        """All of a row."""
+        return cls(layout.row_shape, np.zeros(1, dtype=np.int64), layout.row_bytes)
 
     @classmethod
     def of(cls, layout: Layout, channels: NDArray[np.int64], times: slice) -> Self:
@@ -129,7 +126,6 @@ class ShardedArray:
         rows: Rows,
         part: Part | None = None,
         out: NDArray[Any] | None = None,
-        gather: Gather = indexed,
     ) -> NDArray[Any]:
         """The rows of the given numbers (each in 0 … n_rows - 1), in their order.
 
@@ -141,8 +137,6 @@ class ShardedArray:
             What of each row to read; all of it by default.
         out
             A contiguous array of the column's type and of the result's shape, to be filled.
-        gather
-            How pieces of memory are copied.
 
         Raises
         ------
@@ -161,12 +155,12 @@ class ShardedArray:
             self._touch(chunks)
             shards = chunks // self.layout.chunks_per_shard
             starts = part.within(self._offsets[chunks] + within * self.layout.row_bytes)
-            self._files.gather(np.repeat(shards, len(part.starts)), starts, pieces, gather)
+            self._files.gather(np.repeat(shards, len(part.starts)), starts, pieces)
         elif self.layout.chunk_rows == 1 and part is self._whole:
             self._decode(chunks, pieces.reshape(len(rows), -1), np.arange(len(rows)))
         else:
             with self._alone():
-                self._take_decoded(self._decoded, chunks, within, part, pieces, gather)
+                self._take_decoded(self._decoded, chunks, within, part, pieces)
         return out
 
     def read(self, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -175,16 +169,26 @@ class ShardedArray:
         if self._decoded is not None:
             return self.take(np.arange(start, start + n_rows), out=out)
         out = _target(out, (n_rows, *layout.row_shape), layout.dtype)
-        target = out.reshape(-1).view(np.uint8)
-        row = start
-        while row < stop:
-            chunk, first = divmod(row, layout.chunk_rows)
-            taken = min(layout.chunk_rows - first, stop - row)
-            n_bytes, at = taken * layout.row_bytes, (row - start) * layout.row_bytes
-            data = self._data(chunk)[first * layout.row_bytes :]
-            target[at : at + n_bytes] = np.frombuffer(data, np.uint8, n_bytes)
-            row += taken
+        if n_rows:
+            self._copy(start, out.reshape(-1).view(np.uint8).reshape(n_rows, -1))
         return out
+
+    def _copy(self, start: int, out: NDArray[np.uint8]) -> None:
+        """Copy rows that lie one behind the other into uint8 (row, byte), in threads."""
+        n_rows, layout = len(out), self.layout
+        first = start // layout.chunk_rows
+        chunks = np.arange(first, (start + n_rows - 1) // layout.chunk_rows + 1)
+        self._touch(chunks)
+
+        def copy(number: int, stop: int) -> None:
+            for chunk in chunks[number:stop].tolist():
+                here = chunk * layout.chunk_rows - start
+                rows = slice(max(0, here), min(here + layout.chunk_rows, n_rows))
+                data = self._data(chunk)[(rows.start - here) * layout.row_bytes :]
+                target = out[rows].reshape(-1)
+                target[...] = np.frombuffer(data, np.uint8, len(target))
+
+        share(copy, len(chunks), layout.chunk_bytes)
 
     def row(self, row: int) -> NDArray[Any]:
         """One row; without the costs of a batch."""
@@ -203,7 +207,6 @@ class ShardedArray:
         within: Rows,
         part: Part,
         pieces: NDArray[np.uint8],
-        gather: Gather,
     ) -> None:
         """As many chunks at a time as there is room for."""
         wanted = np.unique(chunks)
@@ -216,7 +219,7 @@ class ShardedArray:
             starts = part.within(first + within[where] * self.layout.row_bytes)
             is_all = len(where) == len(chunks)
             target = pieces if is_all else np.empty((len(starts), part.piece_bytes), np.uint8)
-            gather_from(decoded.memory.reshape(-1), starts, target, gather)
+            gather(decoded.memory.reshape(-1), starts, target)
             if not is_all:
                 by_row[where] = target.reshape(len(where), -1)
 
@@ -228,7 +231,7 @@ class ShardedArray:
         sources = self._files.addresses(shards, self._offsets[chunks]) if function else None
         n_bytes = self.layout.chunk_bytes
         if function is None or sources is None:
-            in_threads(self._decoder(chunks, out, rows), len(chunks), n_bytes)
+            share(self._decoder(chunks, out, rows), len(chunks), n_bytes)
             return
         self._touch(chunks)
 
@@ -238,7 +241,7 @@ class ShardedArray:
                 if function(sources[number], target, n_bytes, 1) != n_bytes:
                     raise self._not_ours(int(chunks[number]))
 
-        in_threads(decode, len(chunks), n_bytes)
+        share(decode, len(chunks), n_bytes)
 
     def _decoder(
         self, chunks: Rows, out: NDArray[np.uint8], rows: Rows
@@ -333,7 +336,7 @@ class ShardedArray:
 def _target(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """What to fill: a new array, or the caller's if it fits."""
     if out is None:
-        return np.empty(shape, dtype=dtype)
+        return empty(shape, dtype)
     if (out.shape, out.dtype) != (shape, np.dtype(dtype)) or not out.flags.c_contiguous:
         raise ValueError(f"out is {out.dtype} {out.shape}, expected contiguous {dtype} {shape}")
     return out

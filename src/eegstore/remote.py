@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from eegstore.disk import Place
 from eegstore.errors import InputError
-from eegstore.mapping import Gather
 
 AT_ONCE: Final = 32  # requests that are waited for together
 
@@ -132,7 +131,6 @@ class Fetched:
         files: NDArray[np.int64],
         starts: NDArray[np.int64],
         out: NDArray[np.uint8],
-        gather: Gather,
     ) -> None:
         """Not from here: what was fetched is decoded first."""
         raise NotImplementedError

@@ -23,7 +23,6 @@ from eegstore.attributes import (
 )
 from eegstore.disk import Place, digest_bytes, read_regular
 from eegstore.errors import DamageError, IncompleteError, InputError
-from eegstore.mapping import Gather, indexed
 from eegstore.reader import Part, ShardedArray
 from eegstore.recipe import parse_recipe
 from eegstore.remote import location, together
@@ -112,12 +111,11 @@ class StoredColumn:
         rows: NDArray[np.int64],
         part: Part | None = None,
         out: NDArray[Any] | None = None,
-        gather: Gather = indexed,
     ) -> NDArray[Any]:
         """The rows of these numbers, which are not checked; see ``ShardedArray.take``."""
         values = self.values
         if isinstance(values, ShardedArray):
-            return values.take(rows, part, out, gather)
+            return values.take(rows, part, out)
         found = values[rows]
         if out is None:
             return found

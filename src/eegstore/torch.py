@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
@@ -15,12 +14,9 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from eegstore import samplers
 from eegstore.errors import DamageError, InputError
 from eegstore.load import Normalize, TrialLoader
-from eegstore.mapping import indexed
 from eegstore.store import open_store
 
 Order = Literal["window", "balanced", "distinct"]
-# Indexing knows no unsigned types of these sizes; which bits are copied does not matter.
-WORDS: Final = {4: "i4", 2: "i2", 1: "u1"}
 
 
 class Trial(dict[str, Any]):
@@ -68,8 +64,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     It is picklable: each worker of a ``DataLoader`` opens the store itself, and raises where a
     column is no longer the one that was opened first. With a warm page cache no worker at all is
-    the fastest: a batch is copied once, by all of torch's threads. Workers that read a store behind
-    a URL have to be started by ``spawn`` or ``forkserver``.
+    the fastest: a batch is read at once, in threads, into memory of batches that are gone. Workers
+    that read a store behind a URL have to be started by ``spawn`` or ``forkserver``.
 
     Attributes
     ----------
@@ -138,7 +134,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         numbers
             int, (trial,): which, counted within this data set.
         """
-        read = self.trials.batch(numbers, gather=_gather)
+        read = self.trials.batch(numbers)
         batch = Batch((name, self._tensor(values)) for name, values in read.items())
         return batch if self._transform is None else self._transform(batch)
 
@@ -272,20 +268,6 @@ def positives(stimulus: torch.Tensor) -> torch.Tensor:
         int, (trial,): the column ``stimulus`` of a batch; -1, no stimulus, equals none.
     """
     return (stimulus[:, None] == stimulus) & (stimulus >= 0)
-
-
-def _gather(window: NDArray[Any], starts: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """Gather in torch's threads."""
-    if not window.flags.writeable:  # torch has no tensors that are only read
-        return indexed(window, starts, out)
-    words = WORDS[window.itemsize]
-    torch.index_select(
-        torch.from_numpy(window.view(words)),
-        0,
-        torch.from_numpy(starts),
-        out=torch.from_numpy(out.view(words)),
-    )
-    return None
 
 
 def _stateful_loader() -> Any:
