@@ -225,15 +225,12 @@ class ShardedArray:
 
     def _decode(self, chunks: Rows, out: NDArray[np.uint8], rows: Rows) -> None:
         """Decode chunks into rows of uint8 (row, byte), in threads."""
-        self._read_indexes(chunks)
-        function = blosc_function() if self.layout.codec == "fast" else None
-        shards = chunks // self.layout.chunks_per_shard
-        sources = self._files.addresses(shards, self._offsets[chunks]) if function else None
         n_bytes = self.layout.chunk_bytes
+        function = blosc_function() if self.layout.codec == "fast" else None
+        sources = self._addresses(chunks) if function else None
         if function is None or sources is None:
             share(self._decoder(chunks, out, rows), len(chunks), n_bytes)
             return
-        self._touch(chunks)
 
         def decode(start: int, stop: int) -> None:
             targets = (out.ctypes.data + rows[start:stop] * n_bytes).tolist()
@@ -247,6 +244,7 @@ class ShardedArray:
         self, chunks: Rows, out: NDArray[np.uint8], rows: Rows
     ) -> Callable[[int, int], None]:
         """What decodes some of the chunks, of which all bytes were asked for together."""
+        self._read_indexes(chunks)
         data = self._files.views(self._ranges(chunks))
 
         def decode(start: int, stop: int) -> None:
@@ -275,9 +273,20 @@ class ShardedArray:
         shard = chunk // self.layout.chunks_per_shard
         return self._files.view(shard, start, start + int(self._lengths[chunk]))
 
+    def _addresses(self, chunks: Rows) -> list[int] | None:
+        """Where the encoded bytes of chunks lie, checked; None where they stay nowhere."""
+        if not self._files.in_memory:
+            return None
+        self._touch(chunks)
+        shards = chunks // self.layout.chunks_per_shard
+        return self._files.addresses(shards, self._offsets[chunks])
+
     def _touch(self, chunks: Rows) -> None:
         """Check the chunks that have not been."""
-        unknown = np.unique(chunks[~self._checked[chunks]])
+        is_unknown = ~self._checked[chunks]
+        if not is_unknown.any():
+            return
+        unknown = np.unique(chunks[is_unknown])
         self._read_indexes(unknown)
         views = self._files.views(self._ranges(unknown))
         for chunk, data in zip(unknown.tolist(), views, strict=True):
