@@ -117,34 +117,35 @@ def temporal_totals(signals: NDArray[np.float32], totals: Matrix) -> None:
     """``temporal.totals``, into float64 (total, signal)."""
     n_signals, n_times = signals.shape
     width = _eighth(n_times)
-    terms, parts = np.zeros((6, 8 * width)), np.empty((11, width))
-    eighths = terms.reshape(6, 8, width)
-    centred, step, step2 = terms[0], terms[1], terms[2]
-    bend2, teager, crossing = terms[3], terms[4], terms[5]
-    after, later = centred[1:], centred[2:]
-    _means(signals, totals[0])
+    terms, parts = np.zeros((7, 8 * width)), np.empty((11, width))
+    eighths = terms.reshape(7, 8, width)
+    x, x1, x2 = terms[6], terms[6, 1:], terms[6, 2:]
+    y, y1, y2 = terms[0], terms[0, 1:], terms[0, 2:]
+    step, step2, bend2, teager, crossing = terms[1], terms[2], terms[3], terms[4], terms[5]
+    n_steps, n_bends, end = n_times - 1, n_times - 2, n_times - 1
     for row in range(n_signals):
-        x = signals[row]
-        x1, x2 = x[1:], x[2:]
-        mean, first, last = totals[0, row], np.float64(x[0]), np.float64(x[n_times - 1])
-        mean_step = (last - first) / max(n_times - 1, 1)
-        mean_bend = 0.0
-        if n_times > 2:
-            mean_bend = ((last - x[n_times - 2]) - (x[1] - first)) / (n_times - 2)
+        samples = signals[row]
         for t in range(n_times):
-            centred[t] = x[t] - mean
-        for t in range(n_times - 1):
-            d = np.float64(x1[t]) - x[t]
+            x[t] = samples[t]
+        _add_eighths(eighths[6], parts[0])
+        mean = _running(parts[0]) / n_times
+        for t in range(n_times):
+            y[t] = x[t] - mean
+        mean_step = (x[end] - x[0]) / max(n_steps, 1)
+        for t in range(n_steps):
+            d = x1[t] - x[t]
             step[t] = abs(d)
             step2[t] = (d - mean_step) * (d - mean_step)
-            crossing[t] = 1.0 if (centred[t] < 0) != (after[t] < 0) else 0.0
-        for t in range(n_times - 2):
-            e = (np.float64(x2[t]) - x1[t]) - (np.float64(x1[t]) - x[t]) - mean_bend
+            crossing[t] = 1.0 if (y[t] < 0) != (y1[t] < 0) else 0.0
+        mean_bend = ((x[end] - x[end - 1]) - (x[1] - x[0])) / n_bends if n_bends > 0 else 0.0
+        for t in range(n_bends):
+            e = ((x2[t] - x1[t]) - (x1[t] - x[t])) - mean_bend
             bend2[t] = e * e
-            teager[t] = after[t] * after[t] - centred[t] * later[t]
+            teager[t] = y1[t] * y1[t] - y[t] * y2[t]
         _add_powers(eighths[0], parts)
         for term in range(1, 6):
             _add_eighths(eighths[term], parts[3 + term])
+        totals[0, row] = mean
         _last_sums(parts, totals, row)
 
 
@@ -161,7 +162,7 @@ def centred_and_tapered(signals: NDArray[np.float32], taper: Vector, result: Mat
 
 @_compiled(
     "void(complex128[:, ::1], int64, int64[:, ::1], float64, float64,"
-    " float64[:, ::1], float64[:, ::1], float64[:, ::1])"
+    " float64[:, ::1], float64[:, ::1], float64[:, :])"
 )
 def power_totals(
     spectrum: NDArray[np.complex128], first: int, bands: NDArray[np.int64], edge: float,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec, InputError, hookimpl
-from eegstore_plugins.sums import loops, running, totals
+from eegstore_plugins.sums import eighth, loops, running, totals
 from eegstore_plugins.valid_samples import (
     Signals,
     features_spec,
@@ -47,6 +47,7 @@ SHAPE_UNITS: Final[Mapping[str, str]] = {
 }
 EDGE: Final = 0.95
 # The samples are float32: power this far below a signal's total is their rounding.
+SIGNALS_AT_ONCE: Final = 128
 ROUNDING: Final = float(np.finfo(np.float32).eps) ** 2
 
 
@@ -104,14 +105,16 @@ def _grid(window: WindowName, bands_hz: tuple[Band, ...], n_times: int, sfreq: f
 
 
 def _tapered(signals: Signals, taper: NDArray[np.float64]) -> NDArray[np.float64]:
-    tapered: NDArray[np.float64] = (signals - means(signals)[:, np.newaxis]) * taper
+    samples = np.array(signals.T, dtype=np.float64, order="C")
+    tapered: NDArray[np.float64] = (signals - means(samples)[:, np.newaxis]) * taper
     return tapered
 
 
 def _power(spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Power of each bin, float64 (bin, signal)."""
     power: NDArray[np.float64] = np.square(spectrum.real)
     power += np.square(spectrum.imag)
-    return power
+    return np.ascontiguousarray(power.T)
 
 
 def _scale(total: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,19 +123,21 @@ def _scale(total: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _power_totals(power: NDArray[np.float64], grid: _Grid) -> NDArray[np.float64]:
-    """Sum over each band, total, and the bins of the peak and the edge: float64 (_, signal)."""
-    total = totals(power)
-    below_edge = np.add.accumulate(power, axis=-1) < EDGE * total[:, np.newaxis]
-    below = np.minimum(np.count_nonzero(below_edge, axis=-1), power.shape[-1] - 1)
-    bands = [running(power[:, low:high]) for low, high in grid.bands]
-    return np.stack([*bands, total, power.argmax(axis=-1), below])
+    """Sum over each band, total, and the bins of the peak and the edge: float64 (sum, signal)."""
+    total = totals(power, eighth(len(power)))
+    below_edge = np.add.accumulate(power, axis=0) < EDGE * total
+    below = np.minimum(np.count_nonzero(below_edge, axis=0), len(power) - 1)
+    bands = [running(power[low:high]) for low, high in grid.bands]
+    return np.stack([*bands, total, power.argmax(axis=0), below])
 
 
 def _log_totals(
     power: NDArray[np.float64], logs: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Sums of power times its logarithm, and of the logarithm times weights."""
-    return np.stack([totals(power * logs), totals(weights * logs)])
+    width = eighth(len(power))
+    terms = power * logs, weights[:, np.newaxis] * logs
+    return np.stack([totals(term, width) for term in terms])
 
 
 def _sums(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
@@ -142,7 +147,7 @@ def _sums(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
     power = _power(spectrum[:, grid.bins])
     of_power = _power_totals(power, grid)
     floor = ROUNDING * _scale(of_power[len(grid.bands)])
-    logs = np.log(np.maximum(power, floor[:, np.newaxis]))
+    logs = np.log(np.maximum(power, floor))
     return np.concatenate([of_power, _log_totals(power, logs, grid.slope_weights)])
 
 
@@ -152,12 +157,17 @@ def _compiled_sums(signals: Signals, grid: _Grid, compiled: ModuleType) -> NDArr
     power, logs = np.empty((2, n_signals, len(grid.freqs)))
     sums = np.empty((len(grid.bands) + 5, n_signals))
     of_power, of_logs = sums[:-2], sums[-2:]
-    tapered = np.empty(signals.shape)
-    compiled.centred_and_tapered(signals, grid.taper, tapered)
-    spectrum = np.fft.rfft(tapered, axis=-1)
-    compiled.power_totals(
-        spectrum, grid.bins.start, grid.bands, EDGE, ROUNDING, power, logs, of_power
-    )
+    tapered = np.empty((SIGNALS_AT_ONCE, n_times))
+    spectrum = np.empty((SIGNALS_AT_ONCE, n_times // 2 + 1), np.complex128)
+    for start in range(0, n_signals, SIGNALS_AT_ONCE):
+        some = slice(start, start + SIGNALS_AT_ONCE)
+        n = len(signals[some])
+        compiled.centred_and_tapered(signals[some], grid.taper, tapered[:n])
+        np.fft.rfft(tapered[:n], axis=-1, out=spectrum[:n])
+        compiled.power_totals(
+            spectrum[:n], grid.bins.start, grid.bands, EDGE, ROUNDING,
+            power[some], logs[some], of_power[:, some],
+        )  # fmt: skip
     np.log(logs, out=logs)
     compiled.log_totals(power, logs, grid.slope_weights, of_logs)
     return sums

@@ -20,33 +20,32 @@ def eighth(n_values: int) -> int:
     return (n_values + 63) // 64 * 8
 
 
-def totals(values: Values) -> Values:
-    """Sum each row of float64 (row, value) to float64 (row,).
+def totals(values: Values, width: int) -> Values:
+    """Sum float64 (value, …) over its first axis.
 
-    The values, padded with zeros, are cut into eight parts that are added element by element: the
-    last four to the first four, the last two of these to the first two, and the one to the other.
-    What is left is added from left to right. So a sum depends on its own row alone.
+    The values, padded with zeros to eight times the width, are cut into eight parts that are
+    added element by element: the last four to the first four, the last two of these to the first
+    two, and the one to the other. What is left is added from first to last. So a sum depends on
+    its own values alone.
     """
-    n_rows, n_values = values.shape
-    width = eighth(n_values)
-    if n_values == 0:
-        return np.zeros(n_rows)
-    if n_values < 8 * width:
-        padded = np.zeros((n_rows, 8 * width))
-        padded[:, :n_values] = values
-        values = padded
-    parts = values.reshape(n_rows, 8, width)
-    fours = parts[:, :4] + parts[:, 4:]
-    twos = fours[:, :2] + fours[:, 2:]
-    return running(twos[:, 0] + twos[:, 1])
+    rest = len(values) - 4 * width
+    if rest < 0:
+        half = np.zeros((4 * width, *values.shape[1:]))
+        half[: len(values)] = values
+    else:
+        half = values[: 4 * width].copy()
+        half[:rest] += values[4 * width :]
+    half[: 2 * width] += half[2 * width :]
+    half[:width] += half[width : 2 * width]
+    return running(half[:width])
 
 
 def running(values: Values) -> Values:
-    """Sum each row of float64 (row, value), from left to right, to float64 (row,)."""
-    if values.shape[-1] == 0:
-        return np.zeros(len(values))
-    last: Values = np.add.accumulate(values, axis=-1)[:, -1]
-    return last + 0.0  # never -0.0
+    """Sum float64 (value, …) over its first axis, from first to last."""
+    total = np.zeros(values.shape[1:])
+    for value in values:
+        total += value
+    return total
 
 
 @lru_cache(maxsize=1)

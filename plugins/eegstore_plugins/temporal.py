@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec, hookimpl
-from eegstore_plugins.sums import loops, totals
+from eegstore_plugins.sums import eighth, loops, totals
 from eegstore_plugins.valid_samples import (
     Signals,
     features_spec,
@@ -44,37 +44,30 @@ class _Moments(NamedTuple):
 
 def _totals(signals: Signals) -> NDArray[np.float64]:
     """The sums that the moments are means of, float64 (moment, signal), by numpy."""
-    mean, x = means(signals), signals.astype(np.float64)
-    y = x - mean[:, np.newaxis]
-    squares = y * y
-    steps = _differences(x)
-    centred_steps, centred_bends = _centre(steps, x), _centre(_differences(steps), steps)
-    below = y < 0
-    return np.stack(
-        [
-            mean,
-            totals(squares),
-            totals(squares * y),
-            totals(squares * squares),
-            totals(np.abs(y)),
-            totals(np.abs(steps)),
-            totals(centred_steps * centred_steps),
-            totals(centred_bends * centred_bends),
-            totals(y[:, 1:-1] * y[:, 1:-1] - y[:, :-2] * y[:, 2:]),
-            np.count_nonzero(below[:, 1:] != below[:, :-1], axis=-1),
-            y.max(axis=-1) - y.min(axis=-1),
-        ]
+    x = np.array(signals.T, dtype=np.float64, order="C")
+    mean = means(x)
+    y = x - mean
+    squares, steps = y * y, x[1:] - x[:-1]
+    below, inner = y < 0, y[1:-1]
+    terms = (
+        squares,
+        squares * y,
+        squares * squares,
+        np.abs(y),
+        np.abs(steps),
+        np.square(steps - _mean_difference(x)),
+        np.square(steps[1:] - steps[:-1] - _mean_difference(steps)),
+        inner * inner - y[:-2] * y[2:],
     )
+    width = eighth(len(x))
+    crossings = np.count_nonzero(below[1:] != below[:-1], axis=0)
+    sums = [totals(term, width) for term in terms]
+    return np.stack([mean, *sums, crossings, y.max(axis=0) - y.min(axis=0)])
 
 
-def _differences(values: Values) -> Values:
-    return values[:, 1:] - values[:, :-1]
-
-
-def _centre(differences: Values, of: Values) -> Values:
-    """Differences less their mean, which follows from the ends of what they are differences of."""
-    mean = (of[:, -1:] - of[:, :1]) / max(differences.shape[-1], 1)
-    return differences - mean
+def _mean_difference(values: Values) -> Values | float:
+    """The mean of the differences of float64 (time, signal), which follows from its ends."""
+    return (values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else 0.0
 
 
 def _moments(signals: Signals) -> _Moments:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec
-from eegstore_plugins.sums import totals
+from eegstore_plugins.sums import eighth, totals
 
 Signals = NDArray[np.float32]
 
@@ -42,7 +42,7 @@ def over_valid_samples(
     result = np.zeros((n_trials, n_channels, n_features), dtype=np.float32)
     for n_valid in np.unique(block.n_valid[block.n_valid > 0]):
         trials = np.flatnonzero(block.n_valid == n_valid)
-        step = max(1, INNER_BYTES // int(8 * n_channels * n_valid))
+        step = max(1, INNER_BYTES // int(4 * n_channels * n_valid))
         for start in range(0, len(trials), step):
             some = trials[start : start + step]
             if len(trials) == n_trials:
@@ -57,9 +57,9 @@ def over_valid_samples(
     return result
 
 
-def means(signals: Signals) -> NDArray[np.float64]:
-    """The mean of each signal, float64 (signal,)."""
-    return totals(signals.astype(np.float64)) / signals.shape[-1]
+def means(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of each signal, from float64 (time, signal)."""
+    return totals(samples, eighth(len(samples))) / len(samples)
 
 
 def features_spec(eeg: ColumnSpec, units: Mapping[str, str]) -> ColumnSpec:
