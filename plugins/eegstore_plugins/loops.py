@@ -25,8 +25,9 @@ SIGNALS: Final = "Array(float32, 2, 'C', readonly=True)"
 
 
 def _compiled(signature: str | None = None) -> Callable[[Loop], Loop]:
+    inner = signature is None
     jitted: Callable[[Loop], Loop] = numba.njit(
-        signature, nogil=True, cache=True, error_model="numpy"
+        signature, nogil=True, cache=True, error_model="numpy", forceinline=inner
     )
     return jitted
 
@@ -149,6 +150,19 @@ def temporal_totals(signals: NDArray[np.float32], totals: Matrix) -> None:
         _last_sums(parts, totals, row)
 
 
+@_compiled()
+def _largest(values: Any, parts: Vector) -> float:
+    """The largest of float64 (part, value) of eight parts, none of them below 0."""
+    for at in range(values.shape[1]):
+        a, b, c, d = values[0, at], values[1, at], values[2, at], values[3, at]
+        e, f, g, h = values[4, at], values[5, at], values[6, at], values[7, at]
+        parts[at] = max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)))
+    largest = 0.0
+    for part in parts:
+        largest = max(largest, part)
+    return largest
+
+
 @_compiled(f"void({SIGNALS}, float64[::1], float64[:, ::1])")
 def centred_and_tapered(signals: NDArray[np.float32], taper: Vector, result: Matrix) -> None:
     """``spectral._tapered``, into float64 (signal, time)."""
@@ -186,10 +200,10 @@ def power_totals(
         floor = rounding * (total if total != 0 else 1.0)
         for at in range(n_bins):
             q[at] = p[at] if p[at] > floor else floor
+        top = _largest(eighths, parts)
         peak, below, cumulative = 0, 0, p[0]
-        for at in range(1, n_bins):
-            if p[at] > p[peak]:
-                peak = at
+        while p[peak] != top and peak < n_bins - 1:
+            peak += 1
         while cumulative < edge * total and below < n_bins - 1:
             below += 1
             cumulative += p[below]

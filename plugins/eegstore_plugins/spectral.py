@@ -47,7 +47,7 @@ SHAPE_UNITS: Final[Mapping[str, str]] = {
 }
 EDGE: Final = 0.95
 # The samples are float32: power this far below a signal's total is their rounding.
-SIGNALS_AT_ONCE: Final = 128
+SIGNALS_AT_ONCE: Final = 256
 ROUNDING: Final = float(np.finfo(np.float32).eps) ** 2
 
 

@@ -85,8 +85,10 @@ def _moments(signals: Signals) -> _Moments:
 
 def _ratio(numerator: Values, denominator: Values) -> Values:
     """The quotient, 0 where the denominator is 0: a flat signal has no shape."""
-    flat = np.zeros_like(numerator)
-    return np.divide(numerator, denominator, out=flat, where=denominator != 0)
+    flat = denominator == 0
+    quotient: Values = numerator / (denominator + flat)
+    quotient[flat] = 0.0
+    return quotient
 
 
 def _skewness(of: _Moments) -> Values:
