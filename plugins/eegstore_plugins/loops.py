@@ -25,20 +25,17 @@ SIGNALS: Final = "Array(float32, 2, 'C', readonly=True)"
 
 
 def _compiled(signature: str | None = None) -> Callable[[Loop], Loop]:
-    inner = signature is None
-    jitted: Callable[[Loop], Loop] = numba.njit(
-        signature, nogil=True, cache=True, error_model="numpy", forceinline=inner
+    jitted: Any = numba.njit(
+        signature, nogil=True, cache=True, error_model="numpy", forceinline=signature is None
     )
-    return jitted
+    return jitted  # type: ignore[no-any-return]
 
 
 _eighth = _compiled()(sums.eighth)
 
 
 @_compiled()
-def _eight(
-    a: float, b: float, c: float, d: float, e: float, f: float, g: float, h: float
-) -> float:
+def _eight(a: float, b: float, c: float, d: float, e: float, f: float, g: float, h: float) -> float:
     return ((a + e) + (c + g)) + ((b + f) + (d + h))
 
 
@@ -82,15 +79,13 @@ def _add_powers(y: Any, parts: Matrix) -> None:
     for at in range(y.shape[1]):
         a, b, c, d = y[0, at], y[1, at], y[2, at], y[3, at]
         e, f, g, h = y[4, at], y[5, at], y[6, at], y[7, at]
-        low[at] = min(min(min(a, b), min(c, d)), min(min(e, f), min(g, h)))
-        high[at] = max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)))
+        low[at] = min(a, b, c, d, e, f, g, h)
+        high[at] = max(a, b, c, d, e, f, g, h)
         size[at] = _eight(abs(a), abs(b), abs(c), abs(d), abs(e), abs(f), abs(g), abs(h))
         a2, b2, c2, d2, e2, f2, g2, h2 = a * a, b * b, c * c, d * d, e * e, f * f, g * g, h * h
         square[at] = _eight(a2, b2, c2, d2, e2, f2, g2, h2)
         cube[at] = _eight(a2 * a, b2 * b, c2 * c, d2 * d, e2 * e, f2 * f, g2 * g, h2 * h)
-        fourth[at] = _eight(
-            a2 * a2, b2 * b2, c2 * c2, d2 * d2, e2 * e2, f2 * f2, g2 * g2, h2 * h2
-        )
+        fourth[at] = _eight(a2 * a2, b2 * b2, c2 * c2, d2 * d2, e2 * e2, f2 * f2, g2 * g2, h2 * h2)
 
 
 @_compiled()
@@ -156,7 +151,7 @@ def _largest(values: Any, parts: Vector) -> float:
     for at in range(values.shape[1]):
         a, b, c, d = values[0, at], values[1, at], values[2, at], values[3, at]
         e, f, g, h = values[4, at], values[5, at], values[6, at], values[7, at]
-        parts[at] = max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)))
+        parts[at] = max(a, b, c, d, e, f, g, h)
     largest = 0.0
     for part in parts:
         largest = max(largest, part)

@@ -179,10 +179,7 @@ def _features(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
     if n_bins == 0:
         return np.zeros((2 * n_bands + len(SHAPE_UNITS), len(signals)))
     compiled = loops.for_samples(signals.size)
-    if compiled is None:
-        sums = _sums(signals, grid)
-    else:
-        sums = _compiled_sums(signals, grid, compiled)
+    sums = _compiled_sums(signals, grid, compiled) if compiled else _sums(signals, grid)
     bands, (total, peak, edge, power_log, slope) = sums[:n_bands], sums[n_bands:]
     scale = _scale(total)
     entropy = (np.log(scale) - power_log / scale) / np.log(max(n_bins, 2))

@@ -38,7 +38,7 @@ def over_valid_samples(
     cannot hold is its largest.
     """
     eeg = block["eeg"]
-    n_trials, n_channels, n_times = eeg.shape
+    n_trials, n_channels, _ = eeg.shape
     result = np.zeros((n_trials, n_channels, n_features), dtype=np.float32)
     for n_valid in np.unique(block.n_valid[block.n_valid > 0]).tolist():
         trials = np.flatnonzero(block.n_valid == n_valid)
