@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec, InputError, hookimpl
-from eegstore_plugins.sums import eighth, loops, running, totals
+from eegstore_plugins.sums import by_fours, eighth, loops, totals
 from eegstore_plugins.valid_samples import (
     Signals,
     features_spec,
@@ -127,7 +127,7 @@ def _power_totals(power: NDArray[np.float64], grid: _Grid) -> NDArray[np.float64
     total = totals(power, eighth(len(power)))
     below_edge = np.add.accumulate(power, axis=0) < EDGE * total
     below = np.minimum(np.count_nonzero(below_edge, axis=0), len(power) - 1)
-    bands = [running(power[low:high]) for low, high in grid.bands]
+    bands = [by_fours(power[low:high]) for low, high in grid.bands]
     return np.stack([*bands, total, power.argmax(axis=0), below])
 
 
