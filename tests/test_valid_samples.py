@@ -74,7 +74,7 @@ def test_bytes_do_not_depend_on_where_blocks_are_cut(extractor, shape, seed, inn
 def float64_features(extractor, eeg):
     """Features before they are rounded, (feature, signal), by the function that is handed on."""
     module = sys.modules[type(extractor).__module__]
-    signals = eeg.astype(np.float64).reshape(-1, eeg.shape[-1])
+    signals = eeg.reshape(-1, eeg.shape[-1])
     with mock.patch.object(module, "over_valid_samples", lambda _, __, compute: compute(signals)):
         return extract(extractor, eeg)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import ModuleType
 from typing import ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec, InputError, hookimpl
+from eegstore_plugins.sums import by_fours, eighth, loops, totals
 from eegstore_plugins.valid_samples import (
     Signals,
     features_spec,
+    means,
     over_valid_samples,
     power_of_unit,
 )
@@ -43,6 +46,7 @@ SHAPE_UNITS: Final[Mapping[str, str]] = {
     "aperiodic_slope": "1",
 }
 EDGE: Final = 0.95
+SIGNALS_AT_ONCE: Final = 256
 # The samples are float32: power this far below a signal's total is their rounding.
 ROUNDING: Final = float(np.finfo(np.float32).eps) ** 2
 
@@ -66,7 +70,8 @@ class _Grid:
     bins
         The bins of the transform within the range.
     bands
-        For each band its bins, counted within the range.
+        int64, (band, 2): the first bin of each band and the one after its last, counted within
+        the range.
     freqs
         float64, (bin,): frequencies within the range, in Hz.
     slope_weights
@@ -76,7 +81,7 @@ class _Grid:
 
     taper: NDArray[np.float64]
     bins: slice
-    bands: tuple[slice, ...]
+    bands: NDArray[np.int64]
     freqs: NDArray[np.float64]
     slope_weights: NDArray[np.float64]
 
@@ -84,7 +89,7 @@ class _Grid:
 @lru_cache(maxsize=1024)
 def _grid(window: WindowName, bands_hz: tuple[Band, ...], n_times: int, sfreq: float) -> _Grid:
     freqs = np.arange(n_times // 2 + 1) * sfreq / n_times
-    edges = np.searchsorted(freqs, bands_hz)
+    edges = np.searchsorted(freqs, bands_hz).astype(np.int64)
     first, last = int(edges.min()), int(edges.max())
     taper = _window(window, n_times)
     energy = np.square(taper).sum() or 1.0
@@ -93,43 +98,93 @@ def _grid(window: WindowName, bands_hz: tuple[Band, ...], n_times: int, sfreq: f
     return _Grid(
         taper=taper * np.sqrt(2 / (n_times * energy)),
         bins=slice(first, last),
-        bands=tuple(slice(low - first, high - first) for low, high in edges),
+        bands=edges - first,
         freqs=freqs[first:last],
         slope_weights=centred / (np.square(centred).sum() or 1.0),
     )
 
 
-def _power(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
-    """Power of each bin in range, float64 (signal, bin), in the signal's unit squared."""
-    centred = signals - signals.mean(axis=-1, keepdims=True)
-    centred *= grid.taper
-    # numpy's transform takes one signal at a time: no result depends on its neighbours.
-    spectrum = np.fft.rfft(centred, axis=-1)[:, grid.bins]
+def _tapered(signals: Signals, taper: NDArray[np.float64]) -> NDArray[np.float64]:
+    samples = np.array(signals.T, dtype=np.float64, order="C")
+    tapered: NDArray[np.float64] = (signals - means(samples)[:, np.newaxis]) * taper
+    return tapered
+
+
+def _power(spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Power of each bin, float64 (bin, signal)."""
     power: NDArray[np.float64] = np.square(spectrum.real)
     power += np.square(spectrum.imag)
-    return power
+    return np.ascontiguousarray(power.T)
 
 
-def _features(power: NDArray[np.float64], grid: _Grid) -> NDArray[np.float64]:
+def _scale(total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What power is divided by: its total, but for that of a flat signal."""
+    return np.where(total == 0, 1.0, total)
+
+
+def _power_totals(power: NDArray[np.float64], grid: _Grid) -> NDArray[np.float64]:
+    """Sum over each band, total, and the bins of the peak and the edge: float64 (sum, signal)."""
+    total = totals(power, eighth(len(power)))
+    below_edge = np.add.accumulate(power, axis=0) < EDGE * total
+    below = np.minimum(np.count_nonzero(below_edge, axis=0), len(power) - 1)
+    bands = [by_fours(power[low:high]) for low, high in grid.bands]
+    return np.stack([*bands, total, power.argmax(axis=0), below])
+
+
+def _log_totals(
+    power: NDArray[np.float64], logs: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Sums of power times its logarithm, and of the logarithm times weights."""
+    width = eighth(len(power))
+    terms = power * logs, weights[:, np.newaxis] * logs
+    return np.stack([totals(term, width) for term in terms])
+
+
+def _sums(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
+    """What the features are made of, float64 (sum, signal), by numpy."""
+    # numpy's transform takes one signal at a time: no result depends on its neighbours.
+    spectrum = np.fft.rfft(_tapered(signals, grid.taper), axis=-1)
+    power = _power(spectrum[:, grid.bins])
+    of_power = _power_totals(power, grid)
+    floor = ROUNDING * _scale(of_power[len(grid.bands)])
+    logs = np.log(np.maximum(power, floor))
+    return np.concatenate([of_power, _log_totals(power, logs, grid.slope_weights)])
+
+
+def _compiled_sums(signals: Signals, grid: _Grid, compiled: ModuleType) -> NDArray[np.float64]:
+    """The same, by compiled loops, of as many signals at once as the cache holds."""
+    n_signals, n_times = signals.shape
+    power, logs = np.empty((2, n_signals, len(grid.freqs)))
+    sums = np.empty((len(grid.bands) + 5, n_signals))
+    of_power, of_logs = sums[:-2], sums[-2:]
+    tapered = np.empty((SIGNALS_AT_ONCE, n_times))
+    spectrum = np.empty((SIGNALS_AT_ONCE, n_times // 2 + 1), np.complex128)
+    for start in range(0, n_signals, SIGNALS_AT_ONCE):
+        some = slice(start, start + SIGNALS_AT_ONCE)
+        n = len(signals[some])
+        compiled.centred_and_tapered(signals[some], grid.taper, tapered[:n])
+        np.fft.rfft(tapered[:n], axis=-1, out=spectrum[:n])
+        compiled.power_totals(
+            spectrum[:n], grid.bins.start, grid.bands, EDGE, ROUNDING,
+            power[some], logs[some], of_power[:, some],
+        )  # fmt: skip
+    np.log(logs, out=logs)
+    compiled.log_totals(power, logs, grid.slope_weights, of_logs)
+    return sums
+
+
+def _features(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
     """All features, float64 (feature, signal), in the order of ``Spectral.describe``."""
-    n_signals, n_bins = power.shape
+    n_bins, n_bands = len(grid.freqs), len(grid.bands)
     if n_bins == 0:
-        return np.zeros((2 * len(grid.bands) + len(SHAPE_UNITS), n_signals))
-    cumulative = np.cumsum(power, axis=-1)
-    total = cumulative[:, -1]
-    scale = np.where(total == 0, 1.0, total)
-    bands = np.stack([power[:, band].sum(axis=-1) for band in grid.bands])
-    log_power = np.log(np.maximum(power, ROUNDING * scale[:, np.newaxis]))
-    entropy = np.log(scale) - np.einsum("sb,sb->s", power, log_power) / scale
-    below_edge = np.count_nonzero(cumulative < EDGE * total[:, np.newaxis], axis=-1)
-    shape = np.stack(
-        [
-            entropy / np.log(max(n_bins, 2)),
-            grid.freqs[power.argmax(axis=-1)],
-            grid.freqs[below_edge],
-            np.einsum("sb,b->s", log_power, grid.slope_weights),
-        ]
-    )
+        return np.zeros((2 * n_bands + len(SHAPE_UNITS), len(signals)))
+    compiled = loops.for_samples(signals.size)
+    sums = _compiled_sums(signals, grid, compiled) if compiled else _sums(signals, grid)
+    bands, (total, peak, edge, power_log, slope) = sums[:n_bands], sums[n_bands:]
+    scale = _scale(total)
+    entropy = (np.log(scale) - power_log / scale) / np.log(max(n_bins, 2))
+    peak_hz, edge_hz = grid.freqs[np.stack([peak, edge]).astype(np.int64)]
+    shape = np.stack([entropy, peak_hz, edge_hz, slope])
     return np.concatenate([bands, bands / scale, shape * (total != 0)])
 
 
@@ -164,7 +219,7 @@ class Spectral:
     """
 
     name: ClassVar[str] = "spectral"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     table: ClassVar[Literal["trials", "stimuli"]] = "trials"
     reads: ClassVar[tuple[str, ...]] = ("eeg",)
 
@@ -206,7 +261,7 @@ class Spectral:
 
         def features(signals: Signals) -> NDArray[np.float64]:
             grid = _grid(self.window, bands_hz, signals.shape[-1], block.sfreq)
-            return _features(_power(signals, grid), grid)
+            return _features(signals, grid)
 
         return over_valid_samples(block, 2 * len(bands_hz) + len(SHAPE_UNITS), features)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec, hookimpl
+from eegstore_plugins.sums import eighth, loops, totals
 from eegstore_plugins.valid_samples import (
     Signals,
     features_spec,
+    means,
     over_valid_samples,
     power_of_unit,
 )
@@ -21,81 +22,81 @@ from eegstore_plugins.valid_samples import (
 Values = NDArray[np.float64]
 
 
-def _mean(samples: Signals) -> Values:
-    mean: Values = np.add.reduce(samples, axis=-1) / max(samples.shape[-1], 1)
-    return mean
+class _Moments(NamedTuple):
+    """What the features of some signals are made of, each float64 (signal,).
+
+    With the names of ``Temporal``: m; the means of y², y³, y⁴ and abs y; the mean of abs d; var d;
+    var e; the mean of y[t]² - y[t - 1] y[t + 1]; the zero crossings of y; max x - min x.
+    """
+
+    mean: Values
+    variance: Values
+    third: Values
+    fourth: Values
+    deviation: Values
+    step: Values
+    step_variance: Values
+    bend_variance: Values
+    teager_kaiser: Values
+    crossings: Values
+    range: Values
 
 
-def _mean_product(left: Signals, right: Signals) -> Values:
-    # einsum, not a BLAS product: its order of summation knows no other signal and no thread.
-    mean: Values = np.einsum("st,st->s", left, right) / max(left.shape[-1], 1)
-    return mean
+def _totals(signals: Signals) -> NDArray[np.float64]:
+    """The sums that the moments are means of, float64 (moment, signal), by numpy."""
+    x = np.array(signals.T, dtype=np.float64, order="C")
+    mean = means(x)
+    y = x - mean
+    squares, steps = y * y, x[1:] - x[:-1]
+    below, inner = y < 0, y[1:-1]
+    terms = (
+        squares,
+        squares * y,
+        squares * squares,
+        np.abs(y),
+        np.abs(steps),
+        np.square(steps - _mean_difference(x)),
+        np.square(steps[1:] - steps[:-1] - _mean_difference(steps)),
+        inner * inner - y[:-2] * y[2:],
+    )
+    width = eighth(len(x))
+    crossings = np.count_nonzero(below[1:] != below[:-1], axis=0)
+    sums = [totals(term, width) for term in terms]
+    return np.stack([mean, *sums, crossings, y.max(axis=0) - y.min(axis=0)])
 
 
-def _centre(samples: Signals) -> Signals:
-    return samples - _mean(samples)[:, np.newaxis]
+def _mean_difference(values: Values) -> Values | float:
+    """The mean of the differences of float64 (time, signal), which follows from its ends."""
+    return (values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else 0.0
 
 
-def _steps(samples: Signals) -> Signals:
-    return samples[:, 1:] - samples[:, :-1]
+def _moments(signals: Signals) -> _Moments:
+    n_signals, n_times = signals.shape
+    compiled = loops.for_samples(signals.size)
+    if compiled is None:
+        sums = _totals(signals)
+    else:
+        sums = np.empty((len(_Moments._fields), n_signals))
+        compiled.temporal_totals(signals, sums)
+    n, n_steps, n_bends = (max(n_times - less, 1) for less in range(3))
+    counts = np.array([1, n, n, n, n, n_steps, n_steps, n_bends, n_bends, 1, 1])
+    return _Moments(*(sums / counts[:, np.newaxis]))
 
 
 def _ratio(numerator: Values, denominator: Values) -> Values:
     """The quotient, 0 where the denominator is 0: a flat signal has no shape."""
-    flat = np.zeros_like(numerator)
-    return np.divide(numerator, denominator, out=flat, where=denominator != 0)
-
-
-@dataclass(frozen=True, eq=False)
-class _Moments:
-    """What several features of some signals, float64 (signal, time), are made of."""
-
-    samples: Signals
-
-    @cached_property
-    def mean(self) -> Values:
-        return _mean(self.samples)
-
-    @cached_property
-    def centred(self) -> Signals:
-        return self.samples - self.mean[:, np.newaxis]
-
-    @cached_property
-    def squares(self) -> Signals:
-        return np.square(self.centred)
-
-    @cached_property
-    def variance(self) -> Values:
-        return _mean(self.squares)
-
-    @cached_property
-    def steps(self) -> Signals:
-        return _steps(self.samples)
-
-    @cached_property
-    def step_variance(self) -> Values:
-        steps = _centre(self.steps)
-        return _mean_product(steps, steps)
-
-    @cached_property
-    def bend_variance(self) -> Values:
-        bends = _centre(_steps(self.steps))
-        return _mean_product(bends, bends)
+    flat = denominator == 0
+    quotient: Values = numerator / (denominator + flat)
+    quotient[flat] = 0.0
+    return quotient
 
 
 def _skewness(of: _Moments) -> Values:
-    third = _mean_product(of.squares, of.centred)
-    return _ratio(third, of.variance * np.sqrt(of.variance))
+    return _ratio(of.third, of.variance * np.sqrt(of.variance))
 
 
 def _kurtosis(of: _Moments) -> Values:
-    return _ratio(_mean_product(of.squares, of.squares), np.square(of.variance))
-
-
-def _zero_crossings(of: _Moments) -> Values:
-    below = of.centred < 0
-    count: NDArray[np.int64] = np.count_nonzero(below[:, 1:] != below[:, :-1], axis=-1)
-    return count.astype(np.float64)
+    return _ratio(of.fourth, np.square(of.variance))
 
 
 def _mobility(of: _Moments) -> Values:
@@ -106,30 +107,25 @@ def _complexity(of: _Moments) -> Values:
     return _ratio(np.sqrt(of.bend_variance * of.variance), of.step_variance)
 
 
-def _teager_kaiser(of: _Moments) -> Values:
-    inner, before, after = of.centred[:, 1:-1], of.centred[:, :-2], of.centred[:, 2:]
-    return _mean_product(inner, inner) - _mean_product(before, after)
-
-
 # Name: the power of the signal's unit, and the values.
 FEATURES: Final[Mapping[str, tuple[int, Callable[[_Moments], Values]]]] = {
     "mean": (1, lambda of: of.mean),
     "std": (1, lambda of: np.sqrt(of.variance)),
     "rms": (1, lambda of: np.sqrt(of.variance + np.square(of.mean))),
-    "ptp": (1, lambda of: of.samples.max(axis=-1) - of.samples.min(axis=-1)),
+    "ptp": (1, lambda of: of.range),
     "skewness": (0, _skewness),
     "kurtosis": (0, _kurtosis),
-    "line_length": (1, lambda of: _mean(np.abs(of.steps))),
-    "zero_crossings": (0, _zero_crossings),
+    "line_length": (1, lambda of: of.step),
+    "zero_crossings": (0, lambda of: of.crossings),
     "hjorth_mobility": (0, _mobility),
     "hjorth_complexity": (0, _complexity),
-    "mad": (1, lambda of: _mean(np.abs(of.centred))),
-    "teager_kaiser": (2, _teager_kaiser),
+    "mad": (1, lambda of: of.deviation),
+    "teager_kaiser": (2, lambda of: of.teager_kaiser),
 }
 
 
 def _features(signals: Signals) -> NDArray[np.float64]:
-    moments = _Moments(signals)
+    moments = _moments(signals)
     return np.stack([compute(moments) for _, compute in FEATURES.values()])
 
 
@@ -157,7 +153,7 @@ class Temporal:
     """
 
     name: ClassVar[str] = "temporal"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     table: ClassVar[Literal["trials", "stimuli"]] = "trials"
     reads: ClassVar[tuple[str, ...]] = ("eeg",)
 

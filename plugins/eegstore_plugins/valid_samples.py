@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec
+from eegstore_plugins.sums import eighth, totals
 
-Signals = NDArray[np.float64]
+Signals = NDArray[np.float32]
 
 INNER_BYTES: Final = 1 << 20
 FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
@@ -28,7 +29,7 @@ def over_valid_samples(
     n_features
         Number of features a signal.
     compute
-        From signals, float64 (signal, time), to features, float64 (feature, signal), where each
+        From signals, float32 (signal, time), to features, float64 (feature, signal), where each
         signal's features are the same bytes whatever signals come with it.
 
     Returns
@@ -39,17 +40,24 @@ def over_valid_samples(
     eeg = block["eeg"]
     n_trials, n_channels, _ = eeg.shape
     result = np.zeros((n_trials, n_channels, n_features), dtype=np.float32)
-    for n_valid in np.unique(block.n_valid[block.n_valid > 0]):
+    for n_valid in np.unique(block.n_valid[block.n_valid > 0]).tolist():
         trials = np.flatnonzero(block.n_valid == n_valid)
-        step = max(1, INNER_BYTES // int(8 * n_channels * n_valid))
+        step = max(1, INNER_BYTES // (4 * n_channels * n_valid))
         for start in range(0, len(trials), step):
-            some = trials[start : start + step]
-            signals = np.ascontiguousarray(eeg[some][..., :n_valid], dtype=np.float64)
+            some: Any = trials[start : start + step]
+            if len(trials) == n_trials:  # a slice copies nothing
+                some = slice(start, start + step)
+            signals = np.require(eeg[some, :, :n_valid], np.float32, ["C", "A"])
             with np.errstate(invalid="ignore"):  # NaN and Inf give NaN, without a warning
                 features = compute(signals.reshape(-1, n_valid))
-            features = features.clip(-FLOAT32_MAX, FLOAT32_MAX)
-            result[some] = features.T.reshape(len(some), n_channels, n_features)
+            np.clip(features, -FLOAT32_MAX, FLOAT32_MAX, out=features)
+            result[some] = features.astype(np.float32).T.reshape(-1, n_channels, n_features)
     return result
+
+
+def means(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of each signal, from float64 (time, signal)."""
+    return totals(samples, eighth(len(samples))) / len(samples)
 
 
 def features_spec(eeg: ColumnSpec, units: Mapping[str, str]) -> ColumnSpec:

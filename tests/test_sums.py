@@ -1,0 +1,118 @@
+"""Compiled loops and numpy give the same bytes; which of them runs, nobody can tell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from eegstore import Block
+from eegstore_plugins import spectral, sums, temporal
+from eegstore_plugins.spectral import BANDS_HZ, Spectral
+from eegstore_plugins.temporal import Temporal
+
+ALL, NONE = 1 << 60, -1 << 60
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+SIGNALS = arrays.arrays(
+    np.float32, st.tuples(st.integers(1, 5), st.integers(1, 150)), elements=FLOATS
+)
+
+
+def float64_features(signals, n_samples):
+    """All features before they are rounded, by numpy alone or by compiled loops."""
+    grid = spectral._grid("hann", tuple(BANDS_HZ.values()), signals.shape[-1], 128.0)
+    with mock.patch.object(sums.loops, "n_samples", n_samples), np.errstate(all="ignore"):
+        return np.concatenate([spectral._features(signals, grid), temporal._features(signals)])
+
+
+def assert_same_bytes(signals):
+    pytest.importorskip("numba")
+    compiled, plain = float64_features(signals, ALL), float64_features(signals, NONE)
+    assert compiled.tobytes() == plain.tobytes()
+
+
+@settings(max_examples=300, deadline=None)
+@given(signals=SIGNALS)
+def test_compiled_loops_give_the_bytes_of_numpy_for_any_numbers(signals):
+    assert_same_bytes(signals)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 1100)),
+    seed=st.integers(0, 1000),
+    offset=st.sampled_from([0, 4300]),
+    digits=st.sampled_from([0, 6]),
+)
+def test_compiled_loops_give_the_bytes_of_numpy_for_signals(shape, seed, offset, digits):
+    walks = np.random.default_rng(seed).normal(size=shape).cumsum(axis=-1) + offset
+    assert_same_bytes(walks.round(digits).astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 4300.3, -1e38])
+@pytest.mark.parametrize("n_times", [1, 2, 3, 8, 9, 64, 65, 256, 520])
+def test_compiled_loops_give_the_bytes_of_numpy_for_a_flat_signal(value, n_times):
+    signals = np.full((3, n_times), value, dtype=np.float32)
+    signals[1, ::2] = 0.0
+    assert_same_bytes(signals)
+
+
+@pytest.mark.parametrize("extractor", [Spectral(), Temporal()], ids=lambda one: one.name)
+def test_the_bytes_of_a_mapped_and_padded_block_are_those_of_numpy(extractor):
+    pytest.importorskip("numba")
+    eeg = np.random.default_rng(0).normal(size=(9, 4, 300)).astype(np.float32)
+    eeg.flags.writeable = False
+    n_valid = np.resize([300, 1, 220, 0], 9)
+    block = Block({"eeg": eeg}, 0, 9, n_valid=n_valid, sfreq=128.0, times=np.arange(300) / 128)
+    results = []
+    for n_samples in (ALL, NONE):
+        with mock.patch.object(sums.loops, "n_samples", n_samples):
+            results.append(extractor(block).tobytes())
+    assert results[0] == results[1]
+
+
+def test_compiled_loops_are_loaded_once_there_is_much_to_compute():
+    with mock.patch.object(sums, "_load_loops", return_value="loops"):
+        loops = sums.Loops()
+        assert loops.for_samples(sums.SAMPLES_BEFORE_LOOPS) is None
+        assert loops.for_samples(1) == "loops"
+
+
+def output_of(code):
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return ran.stdout.strip()
+
+
+def test_numpy_does_the_work_where_numba_cannot_be_imported():
+    assert output_of(
+        "import sys; sys.modules['numba'] = None\n"
+        "from eegstore_plugins.sums import Loops\n"
+        "print(Loops().for_samples(1 << 40))"
+    ) == "None"  # fmt: skip
+
+
+def test_importing_the_extractors_imports_neither_numba_nor_scipy():
+    code = (
+        "import sys, eegstore_plugins.spectral, eegstore_plugins.temporal;"
+        "print({'numba', 'scipy', 'eegstore_plugins.loops'} & set(sys.modules))"
+    )
+    assert output_of(code) == "set()"
+
+
+@settings(max_examples=200, deadline=None)
+@given(values=arrays.arrays(np.float64, st.integers(0, 700), elements=st.integers(-1000, 1000)))
+def test_a_total_of_whole_numbers_is_exact(values):
+    assert sums.totals(values[:, np.newaxis], sums.eighth(len(values))).item() == values.sum()
+
+
+def test_the_order_of_a_total_is_that_of_eighths():
+    # Each pair of what is added at a step cancels; any other order would leave something.
+    values = np.zeros(64)
+    values[[0, 32, 16, 48, 8, 40]] = [1e30, -1e30, 1e20, -1e20, 1e10, 1.0]
+    assert sums.totals(values[:, np.newaxis], 8).item() == 1e10 + 1.0
