@@ -19,7 +19,6 @@ Shape = tuple[int, int]
 
 LEVELS: Final = 256
 CHANNELS: Final = 3
-BILINEAR: Final = 2
 PLAIN: Final = ("CLIPImageProcessorPil", "SiglipImageProcessorPil")
 EDGE: Final = {"shortest_edge"}
 BOX: Final = {"height", "width"}
@@ -100,8 +99,8 @@ def n_threads() -> int:
 def overlap(length: int, wanted: int) -> tuple[slice, slice]:
     """Where a centre crop of an axis reads, and where it writes."""
     offset, size = (length - wanted) // 2, min(length, wanted)
-    start, stop = max(offset, 0), max(-offset, 0)
-    return slice(start, start + size), slice(stop, stop + size)
+    read, written = max(offset, 0), max(-offset, 0)
+    return slice(read, read + size), slice(written, written + size)
 
 
 def transform_of(processor: Any) -> Transform | None:
@@ -119,14 +118,14 @@ def transform_of(processor: Any) -> Transform | None:
         set(crop) != BOX
         or set(size) not in (EDGE, BOX)
         or processor.do_pad
-        or not isinstance(resample, int | None)
+        or not isinstance(resample, int)
     ):
         return None
     return Transform(
         edge=size.get("shortest_edge", 0),
         box=_shape(size),
         crop=_shape(crop),
-        resample=BILINEAR if resample is None else int(resample),
+        resample=int(resample),
         table=_table(processor),
     )
 

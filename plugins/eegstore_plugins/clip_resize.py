@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore_plugins.clip_pixels import LEVELS, Shape, Transform, overlap
+from eegstore_plugins.clip_pixels import CHANNELS, LEVELS, Shape, Transform, overlap
 
 BICUBIC: Final = 3
 SUPPORT: Final = 2.0
@@ -22,8 +22,8 @@ A: Final = -0.5
 PRECISION_BITS: Final = 22
 HALF_BITS: Final = 11
 EXACT: Final = 1 << 24
-# Above this Pillow is as fast as the way to the device, and the matrices grow large.
-MAX_PIXELS: Final = 1 << 20
+# Of larger images most bytes would travel for nothing, and the matrices grow with the side.
+MAX_SIDE: Final = 1024
 
 
 def _bicubic(x: float) -> float:
@@ -34,23 +34,20 @@ def _bicubic(x: float) -> float:
     return (((x - 5) * x + 8) * x - 4) * A if x < SUPPORT else 0.0
 
 
-def coefficients(length: int, wanted: int) -> NDArray[np.int32]:
-    """int32, (wanted, length): what each output takes of each input, in units of 2**-22."""
-    made = np.zeros((wanted, length), dtype=np.int32)
-    if length == wanted:
-        np.fill_diagonal(made, 1 << PRECISION_BITS)
-        return made
-    scale = length / wanted
+def coefficients(length: int, resized: int, rows: slice) -> NDArray[np.int32]:
+    """int32, (row, length): what some outputs take of each input, in units of 2**-22."""
+    chosen = range(resized)[rows]
+    made = np.zeros((len(chosen), length), dtype=np.int32)
+    scale = length / resized
     stretch = max(scale, 1.0)
     reach, per_step = SUPPORT * stretch, 1.0 / stretch
-    for row in range(wanted):
-        centre = (row + 0.5) * scale
+    for row, place in enumerate(chosen):
+        centre = (place + 0.5) * scale
         start = max(int(centre - reach + 0.5), 0)
         stop = min(int(centre + reach + 0.5), length)
         weights = [_bicubic((x - centre + 0.5) * per_step) for x in range(start, stop)]
         total = functools.reduce(float.__add__, weights, 0.0)  # sum() compensates, C does not
-        for x, weight in zip(range(start, stop), weights, strict=True):
-            made[row, x] = _nearest(weight / total * (1 << PRECISION_BITS))
+        made[row, start:stop] = [_nearest(one / total * (1 << PRECISION_BITS)) for one in weights]
     return made
 
 
@@ -63,21 +60,33 @@ def halves(length: int, resized: int, wanted: int) -> NDArray[np.float32] | None
     """float32, (half, wanted, length): an axis' resize and centre crop; None where not exact."""
     made = np.zeros((wanted, length), dtype=np.int32)
     read, write = overlap(resized, wanted)
-    made[write] = coefficients(length, resized)[read]
+    made[write] = coefficients(length, resized, read)
     lower = ((made + (1 << HALF_BITS - 1)) & ((1 << HALF_BITS) - 1)) - (1 << HALF_BITS - 1)
     split = np.stack([(made - lower) >> HALF_BITS, lower]).astype(np.float32)
     largest = np.abs(split).sum(axis=-1, dtype=np.float64).max() * (LEVELS - 1)
     return split if largest < EXACT else None
 
 
+@functools.lru_cache(maxsize=64)
 def axes(transform: Transform, shape: Shape) -> list[NDArray[np.float32]] | None:
     """The halves for y and x of images of a shape; None where Pillow itself must resize them."""
-    if transform.resample != BICUBIC or shape[0] * shape[1] > MAX_PIXELS:
+    if transform.resample != BICUBIC or max(shape) > MAX_SIDE:
         return None
-    resized = transform.size(*shape)
-    found = [halves(*lengths) for lengths in zip(shape, resized, transform.crop, strict=True)]
-    made = [one for one in found if one is not None]
-    return made if len(made) == len(found) else None
+    wanted = zip(shape, transform.size(*shape), transform.crop, strict=True)
+    made = [one for one in (halves(*lengths) for lengths in wanted) if one is not None]
+    return made if len(made) == len(shape) and _is_pillows(transform, shape, made) else None
+
+
+def _is_pillows(transform: Transform, shape: Shape, along: list[NDArray[np.float32]]) -> bool:
+    """Whether noise of the two extreme levels comes out as from Pillow, bit by bit.
+
+    Pillow 13 resizes tall images along y first, and a compiler may round a coefficient otherwise.
+    """
+    import torch
+
+    noise = np.random.default_rng(0).integers(0, 2, (*shape, CHANNELS), dtype=np.uint8) * 255
+    made = resized(torch.from_numpy(noise)[None], *map(torch.from_numpy, along))
+    return np.array_equal(made[0].permute(1, 2, 0).numpy(), transform.pixels(noise))
 
 
 def resized(pixels: Any, along_y: Any, along_x: Any) -> Any:
