@@ -123,7 +123,7 @@ class ClipImage(ClipExtractor):
     """Embed each image: float32, (feature,), projected but not normalised.
 
     Images pass the transform of evaluation that the model's own files describe (resize, centre
-    crop, normalise), done by Pillow; there is no random crop.
+    crop, normalise), to the bit as transformers does it with Pillow; there is no random crop.
     """
 
     name: ClassVar[str] = "clip-image"

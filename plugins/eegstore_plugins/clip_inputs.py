@@ -6,6 +6,7 @@ the model's device. The pixels are the same to the bit on every way.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -121,8 +122,7 @@ class ToDevice:
             dtype=dtype,
             device=device,
         )
-        table = torch.from_numpy(self.transform.table).to(device, dtype).flatten()
-        offset = torch.arange(CHANNELS, dtype=torch.int32, device=device).view(-1, 1, 1) * LEVELS
+        table, offset = _table_on(self.transform, device, dtype)
         for part in staged:
             rows = torch.tensor(part.rows).to(device, non_blocking=True)
             made[rows] = table[self._levels(part) + offset]
@@ -130,15 +130,30 @@ class ToDevice:
 
     def _levels(self, part: Part) -> Any:
         """Tensor of int32, (image, channel, y, x): a part's levels, resized on the device."""
-        import torch
-
         device = self.model.device
         pixels = part.pixels.to(device, non_blocking=True)
         if part.is_resized:
             return pixels.permute(0, 3, 1, 2).int()
-        along = clip_resize.axes(self.transform, tuple(part.pixels.shape[1:3])) or []
-        along_y, along_x = (torch.from_numpy(one).to(device) for one in along)
-        return clip_resize.resized(pixels, along_y, along_x)
+        shape = tuple(part.pixels.shape[1:3])
+        return clip_resize.resized(pixels, *_axes_on(self.transform, shape, device))
+
+
+# Kept, because a copy from memory that is not pinned would wait for the batch before.
+@functools.lru_cache(maxsize=8)
+def _table_on(transform: Transform, device: Any, dtype: Any) -> tuple[Any, Any]:
+    """The transform's table, flat, and where each channel starts in it, as tensors."""
+    import torch
+
+    table = torch.from_numpy(transform.table).to(device, dtype).flatten()
+    offset = torch.arange(CHANNELS, dtype=torch.int32, device=device).view(-1, 1, 1) * LEVELS
+    return table, offset
+
+
+@functools.lru_cache(maxsize=32)
+def _axes_on(transform: Transform, shape: Shape, device: Any) -> list[Any]:
+    import torch
+
+    return [torch.from_numpy(one).to(device) for one in clip_resize.axes(transform, shape) or ()]
 
 
 def _by_processor(model: Any, processor: Any) -> Callable[[Images], Inputs]:

@@ -203,7 +203,7 @@ def rows(quick: bool) -> list[tuple[str, float, str]]:
     with tempfile.TemporaryDirectory(prefix="eegstore-bench-") as temporary:
         folder = Path(temporary)
         model = write_model(folder / "b32", "ViT-B/32")
-        count, rounds = (12, 9) if quick else (64, 9)
+        count, rounds = (10, 7) if quick else (64, 9)
         made = [on_cpu(model, count, rounds)]
         if torch.cuda.is_available():
             count, rounds = (512, 3) if quick else (4096, 5)
