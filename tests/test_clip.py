@@ -179,13 +179,13 @@ def test_half_precision_is_float32_within_its_rounding(clip, images, dtype, tole
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_agrees_with_the_cpu(clip, images):
-    assert_allclose(
-        embed_images(clip, images, device="cuda"),
-        embed_images(clip, images, device="cpu"),
-        rtol=0,
-        atol=1e-4,
-    )
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_cuda_agrees_with_the_cpu(clip, images, dtype, tolerance):
+    on_cuda = embed_images(clip, images, device="cuda", dtype=dtype)
+    on_cpu = embed_images(clip, images, device="cpu", dtype=dtype)
+    assert_allclose(on_cuda, on_cpu, rtol=0, atol=tolerance)
+    again = embed_images(clip, images, device="cuda", dtype=dtype)
+    assert_array_equal(again, on_cuda)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import tempfile
+import warnings
 import zlib
 from pathlib import Path
 
@@ -409,6 +410,20 @@ def test_state_restores_reading_in_another_instance(tmp_path):
     assert [image[0, 0, 0] for image in restored.read(9, 12)] == [9, 10, 11]
     whole, part = restored.read(0, 12), restored.read(3, 5)
     np.testing.assert_array_equal(whole[3:5], part)
+
+
+def test_of_several_changed_files_the_first_is_named(tmp_path):
+    for number in range(40):
+        write_image(tmp_path / f"{number}.png", (number, 0, 0))
+    folder = ImageFolder(tmp_path)
+    folder.scan()
+    before = list(warnings.filters)
+    for number in (31, 7, 19):
+        write_image(tmp_path / f"{number}.png", BLUE)
+    with pytest.raises(InputError, match=r"[/\\]7\.png': changed since it was scanned"):
+        folder.read(0, 40)
+    assert warnings.filters == before
+    assert [image[0, 0, 0] for image in folder.read(8, 19)] == list(range(8, 19))
 
 
 def test_a_file_that_changes_after_the_scan_is_refused(tmp_path):

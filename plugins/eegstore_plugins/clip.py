@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
@@ -14,63 +13,16 @@ from numpy.typing import NDArray
 from eegstore import Block, ColumnSpec, InputError, hookimpl
 from eegstore_plugins import clip_checks, clip_files, clip_model
 from eegstore_plugins.clip_files import Checkpoint, Side
+from eegstore_plugins.clip_inputs import Inputs, in_order, preparation
 from eegstore_plugins.clip_model import Device, Dtype
-
-# What a processor makes of a batch: the model's argument names and their tensors.
-Inputs = Mapping[str, Any]
 
 FEATURES: Final[dict[Side, str]] = {"image": "get_image_features", "text": "get_text_features"}
 
 
-def _image_inputs(model: Any, processor: Any, images: Sequence[NDArray[np.uint8]]) -> Inputs:
-    # Stated, because an image of 1, 3 or 4 rows would be taken for one with channels first.
-    made: Inputs = processor(images=images, input_data_format="channels_last", return_tensors="pt")
-    return {name: values.to(model.dtype) for name, values in made.items()}
-
-
-def _text_inputs(model: Any, tokenizer: Any, captions: Sequence[str]) -> Inputs:
-    # One length for all, so that a row does not depend on its neighbours; SigLIP demands it.
-    made: Inputs = tokenizer(
-        captions,
-        padding="max_length",
-        truncation=True,
-        max_length=model.config.text_config.max_position_embeddings,
-        return_token_type_ids=False,
-        return_tensors="pt",
-    )
-    return made
-
-
-INPUTS: Final[dict[Side, Callable[[Any, Any, Sequence[Any]], Inputs]]] = {
-    "image": _image_inputs,
-    "text": _text_inputs,
-}
-
-
-def _prefetched(
-    prepare: Callable[[Sequence[Any]], Inputs], batches: Sequence[Sequence[Any]]
-) -> Iterator[Inputs]:
-    """Prepare each batch in a thread while the caller computes with the one before it."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead: Future[Inputs] = pool.submit(prepare, batches[0])
-        for batch in batches[1:]:
-            current, ahead = ahead, pool.submit(prepare, batch)
-            yield current.result()
-        yield ahead.result()
-
-
-def _features(model: Any, side: Side, inputs: Inputs) -> NDArray[np.float32]:
-    """float32, (row, feature): one batch through the model, in the model's own scale."""
-    import torch
-
-    # TF32 convolutions and timed choices of algorithm would differ between GPUs and runs.
-    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-    with torch.inference_mode(), exact:
-        on_device = {name: values.to(model.device) for name, values in inputs.items()}
-        output = getattr(model, FEATURES[side])(**on_device)
-        values = output if isinstance(output, torch.Tensor) else output.pooler_output
-        embedded: NDArray[np.float32] = values.float().cpu().numpy()
-    return embedded
+def _features(model: Any, side: Side, inputs: Inputs) -> Any:
+    """Tensor of float32, (row, feature): a batch through the model, in the model's own scale."""
+    output = getattr(model, FEATURES[side])(**inputs)
+    return getattr(output, "pooler_output", output).float()
 
 
 @dataclass(frozen=True)
@@ -145,17 +97,25 @@ class ClipExtractor:
         clip_model.fix_threads()
         device = clip_model.choose_device(self.device)
         model = clip_model.load_model(self.checkpoint, self.dtype, device)
-        return model, clip_model.load_processor(self.checkpoint, self.side)
+        processor = clip_model.load_processor(self.checkpoint, self.side)
+        transform = clip_model.load_transform(self.checkpoint) if self.side == "image" else None
+        return model, preparation(self.side, model, processor, transform)
 
     def _embed(self, items: Sequence[Any]) -> NDArray[np.float32]:
         """float32, (row, feature): the embedding of each image or caption."""
-        model, processor = self._load()
-        prepare = functools.partial(INPUTS[self.side], model, processor)
+        import torch
+
+        model, inputs = self._load()
         size = self.batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
-        with clip_model.quiet():
-            ready = _prefetched(prepare, batches)
-            return np.concatenate([_features(model, self.side, inputs) for inputs in ready])
+        staged = in_order(inputs.stage, batches, ahead=model.device.type != "cpu")
+        # TF32 convolutions and timed choices of algorithm would differ between GPUs and runs.
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        with clip_model.quiet(), torch.inference_mode(), exact:
+            # They stay on the device to the end: a copy of each would wait for it.
+            rows = [_features(model, self.side, inputs.arrive(one)) for one in staged]
+            embedded: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
+        return embedded
 
 
 @dataclass(frozen=True)
@@ -163,7 +123,7 @@ class ClipImage(ClipExtractor):
     """Embed each image: float32, (feature,), projected but not normalised.
 
     Images pass the transform of evaluation that the model's own files describe (resize, centre
-    crop, normalise), done by Pillow; there is no random crop.
+    crop, normalise), to the bit as transformers does it with Pillow; there is no random crop.
     """
 
     name: ClassVar[str] = "clip-image"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from eegstore import InputError
 from eegstore_plugins.clip_files import Checkpoint, Side
 from eegstore_plugins.clip_hub import quiet_hub, summary
+from eegstore_plugins.clip_pixels import Transform, transform_of
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -123,3 +124,17 @@ def load_processor(checkpoint: Checkpoint, side: Side) -> Any:
         if processor.backend != "pil":
             raise ValueError(f"{type(processor).__name__} has no PIL backend")
     return processor
+
+
+@functools.lru_cache(maxsize=8)
+def load_transform(checkpoint: Checkpoint) -> Transform | None:
+    """The image processor's work without it; None where only the processor can do it.
+
+    Raises
+    ------
+    InputError
+        Where the files cannot be loaded.
+    """
+    processor = load_processor(checkpoint, "image")
+    with _loading(checkpoint, "image processor"):
+        return transform_of(processor)

@@ -8,12 +8,13 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from eegstore_plugins.captions import DEFAULT, OPTION, captions, check_template
 if TYPE_CHECKING:
     from PIL import Image
 
+T = TypeVar("T")
 FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 SUFFIXES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -131,27 +133,33 @@ def _opened(file: Path, content: bytes) -> Iterator[Image.Image]:
     """An image whose header is read and in bounds; what Pillow raises becomes an InputError."""
     from PIL import Image, UnidentifiedImageError
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                if image.mode in ("I", "F"):
-                    raise ValueError("32 bits a channel, expected 8 or 16")
-                yield image
-        except Image.DecompressionBombError:
-            raise InputError(
-                f"{str(file)!r}: more than {MAX_PIXELS} pixels, the most allowed; scale it down"
-            ) from None
-        except UnidentifiedImageError:
-            raise InputError(
-                f"{str(file)!r}: {len(content)} bytes that are no image, "
-                f"expected {', '.join(FORMATS)}"
-            ) from None
-        except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise InputError(f"{str(file)!r}: the image cannot be decoded: {reason}") from None
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if image.mode in ("I", "F"):
+                raise ValueError("32 bits a channel, expected 8 or 16")
+            yield image
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{str(file)!r}: more than {MAX_PIXELS} pixels, the most allowed; scale it down"
+        ) from None
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{str(file)!r}: {len(content)} bytes that are no image, expected {', '.join(FORMATS)}"
+        ) from None
+    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{str(file)!r}: the image cannot be decoded: {reason}") from None
+
+
+def _in_threads(call: Callable[..., T], *columns: Iterable[str]) -> list[T]:
+    """What a call gives for each image of a block; Pillow holds no lock while it decodes.
+
+    Pillow's warnings are not for the user. Their filters are the process', not a thread's.
+    """
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(call, *columns))
 
 
 def _to_rgb(image: Image.Image, background: str) -> NDArray[np.uint8]:
@@ -272,7 +280,8 @@ class ImageFolder:
     @cached_property
     def _listing(self) -> Listing:
         paths = _image_paths(self.path)
-        return Listing(paths, [self._content_id(path) for path in paths])
+        with warnings.catch_warnings(action="ignore"):
+            return Listing(paths, [self._content_id(path) for path in paths])
 
     def _content_id(self, path: str) -> str:
         """Digest of an image's bytes, which are whole."""
@@ -296,7 +305,7 @@ class ImageFolder:
         )
 
     def read(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
-        return [self._image(*row) for row in list(zip(*self._listing, strict=True))[start:stop]]
+        return _in_threads(self._image, *(part[start:stop] for part in self._listing))
 
     def _image(self, path: str, content_id: str) -> NDArray[np.uint8]:
         content = _read_bytes(self.path, path)

@@ -1,0 +1,247 @@
+"""What clip-image costs next to the bare forward pass of its model on tensors that are ready.
+
+    python tests/benchmarks/bench_clip.py [--quick]
+
+Random weights of ViT-B/32's size, half the images 500 × 500 and half 28 × 28. Extractor and bare
+forward pass take turns on the same images; the ratio is the median over the pairs. With a CUDA
+device, ViT-B/32 and ViT-H/14 also run at bfloat16 from JPEG files, decoded by image-folder a block
+ahead as in a build, and the bare pass is compared with the rate of a large matrix product. Prints
+images a second by batch size, too: on the CPU the default batch_size is chosen by this table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore import Block
+from eegstore.extract import IMAGES_A_BLOCK, ahead
+from eegstore_plugins.clip import ClipImage
+from eegstore_plugins.clip_model import load_model, load_transform, quiet
+from eegstore_plugins.image_folder import ImageFolder
+
+Images = list[NDArray[np.uint8]]
+VIT_H14 = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+}
+# The vision tower's settings, the length of the embedding.
+MODELS: dict[str, tuple[dict[str, Any], int]] = {
+    "ViT-B/32": ({}, 512),
+    "ViT-H/14": (VIT_H14, 1024),
+}
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+MATMUL_SIDE = 8192
+
+
+def write_model(folder: Path, name: str) -> Path:
+    """Save a CLIP of random weights: a vision tower of full size, hardly any text tower."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+    vision, dimension = MODELS[name]
+    sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "vocab_size": 8}
+    text = {**sizes, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=dimension)
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        CLIPModel(config).save_pretrained(folder)
+        CLIPImageProcessorPil().save_pretrained(folder)
+    return folder
+
+
+def pictures(count: int) -> Images:
+    """Noise, half of it 500 × 500 and half 28 × 28, in turn."""
+    rng = np.random.default_rng(0)
+    sides = [500 if number % 2 else 28 for number in range(count)]
+    return [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in sides]
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Wall time of a call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def bare(extractor: ClipImage, values: Any) -> Callable[[], Any]:
+    """The forward pass alone, on the model's device, in the extractor's batches."""
+    import torch
+
+    model = load_model(extractor.checkpoint, extractor.dtype, values.device.type)
+    size = extractor.batch_size
+
+    def forward() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(values), size):
+                model.get_image_features(pixel_values=values[start : start + size])
+            if values.device.type == "cuda":
+                torch.cuda.synchronize()
+
+    return forward
+
+
+def ready(extractor: ClipImage, images: Images, device: str) -> Any:
+    """The images' tensor, prepared and on the device."""
+    import torch
+
+    transform = load_transform(extractor.checkpoint)
+    assert transform is not None
+    values = torch.from_numpy(transform.values(images))
+    return values.to(device, getattr(torch, extractor.dtype))
+
+
+def on_cpu(folder: Path, count: int, rounds: int) -> tuple[str, float, str]:
+    """The extractor's wall time against the bare forward pass on the CPU."""
+    extractor = ClipImage(model=str(folder), device="cpu")
+    extractor.prepare()
+    images = pictures(count)
+    block = Block({"image": images}, 0, count)
+    forward = bare(extractor, ready(extractor, images, "cpu"))
+    extractor(Block({"image": images[:4]}, 0, 4))
+    ratios = []
+    for number in range(rounds):
+        calls = [lambda: extractor(block), forward]
+        first = number % 2  # each is first in turn: what else the machine does changes slowly
+        taken = {first: seconds(calls[first]), 1 - first: seconds(calls[1 - first])}
+        ratios.append(taken[0] / taken[1])
+    return (
+        f"clip-image ViT-B/32, {count} images on the CPU / forward pass",
+        median(ratios),
+        "<= 1.10",
+    )
+
+
+def write_jpegs(folder: Path, count: int) -> None:
+    """Smooth noise of 500 × 500 pixels; as JPEG some 100 kB a file."""
+    from PIL import Image
+
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (63, 63, 3), dtype=np.uint8))
+        fine = rng.integers(-12, 13, (500, 500, 3))
+        pixels = np.asarray(coarse.resize((500, 500))) + fine
+        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+        image.save(folder / f"{number}.jpg", quality=90)
+
+
+def from_files(extractor: ClipImage, provider: ImageFolder, count: int) -> None:
+    """Decode and embed block by block, as a build does it."""
+    starts = range(0, count, IMAGES_A_BLOCK)
+    blocks = ((start, provider.read(start, start + IMAGES_A_BLOCK)) for start in starts)
+    for start, images in ahead(blocks):
+        extractor(Block({"image": images}, start, start + len(images)))
+
+
+def matmul_rate(dtype: Any) -> float:
+    """Operations a second of a large matrix product on the CUDA device."""
+    import torch
+
+    one = torch.randn(MATMUL_SIDE, MATMUL_SIDE, dtype=dtype, device="cuda")
+
+    def products() -> None:
+        for _ in range(10):
+            one @ one
+        torch.cuda.synchronize()
+
+    products()
+    return 10 * 2 * MATMUL_SIDE**3 / median(seconds(products) for _ in range(5))
+
+
+def operations(extractor: ClipImage) -> float:
+    """Floating point operations that the forward pass spends on an image."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = load_model(extractor.checkpoint, extractor.dtype, "cuda")
+    side = model.config.vision_config.image_size
+    values = torch.zeros(1, 3, side, side, dtype=model.dtype, device="cuda")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.get_image_features(pixel_values=values)
+    return float(counter.get_total_flops())
+
+
+def on_cuda(folder: Path, name: str, count: int, rounds: int) -> tuple[str, float, str]:
+    """Images a second from JPEG files against those of the bare forward pass, bfloat16."""
+    import torch
+
+    extractor = ClipImage(
+        model=str(write_model(folder / name.replace("/", ""), name)),
+        device="cuda",
+        dtype="bfloat16",
+    )
+    provider = ImageFolder(path=folder / "jpegs")
+    values = ready(extractor, provider.read(0, 4 * extractor.batch_size), "cuda")
+    forward = bare(extractor, values)
+    forward()
+    from_files(extractor, provider, IMAGES_A_BLOCK)
+    pairs = [
+        (count / seconds(lambda: from_files(extractor, provider, count)),
+         len(values) / seconds(forward))
+        for _ in range(rounds)
+    ]  # fmt: skip
+    share = median(rate for _, rate in pairs) * operations(extractor) / matmul_rate(torch.bfloat16)
+    return (
+        f"clip-image {name} bfloat16 from JPEG / forward pass (at {share:.0%} of matmul rate)",
+        median(ours / bare_rate for ours, bare_rate in pairs),
+        ">= 0.85",
+    )
+
+
+def rows(quick: bool) -> list[tuple[str, float, str]]:
+    """What is compared, the measured ratio and its limit."""
+    import torch
+
+    with tempfile.TemporaryDirectory(prefix="eegstore-bench-") as temporary:
+        folder = Path(temporary)
+        model = write_model(folder / "b32", "ViT-B/32")
+        count, rounds = (6, 16) if quick else (64, 10)
+        made = [on_cpu(model, count, rounds)]
+        if torch.cuda.is_available():
+            count, rounds = (512, 3) if quick else (4096, 5)
+            write_jpegs(folder / "jpegs", count)
+            made += [on_cuda(folder, name, count, rounds) for name in MODELS]
+    return made
+
+
+def batch_sizes(rounds: int) -> list[tuple[int, float]]:
+    """Images a second of the bare forward pass on the CPU, the sizes taking turns."""
+    with tempfile.TemporaryDirectory(prefix="eegstore-bench-") as temporary:
+        folder = write_model(Path(temporary), "ViT-B/32")
+        extractors = [ClipImage(model=str(folder), batch_size=size) for size in BATCH_SIZES]
+        values = ready(extractors[0], pictures(max(BATCH_SIZES)), "cpu")
+        passes = [bare(extractor, values) for extractor in extractors]
+        passes[-1]()
+        rates = [[len(values) / seconds(one) for one in passes] for _ in range(rounds)]
+    return list(zip(BATCH_SIZES, map(median, zip(*rates, strict=True)), strict=True))
+
+
+def main() -> None:
+    """Measure, and print tables in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few images, no table of batch sizes")
+    quick = parser.parse_args().quick
+    print("| compared | measured | limit |\n|---|---|---|")
+    for compared, ratio, limit in rows(quick):
+        print(f"| {compared} | {ratio:.2f} | {limit} |", flush=True)
+    if not quick:
+        print("\n| batch size | images/s on the CPU |\n|---|---|")
+        for size, rate in batch_sizes(3):
+            print(f"| {size} | {rate:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
