@@ -90,7 +90,8 @@ class Products:
         if self.metric == "dot":
             return Block(start, rows, torch.ones_like(norms), norms, rows)
         long = norms >= SHORTEST
-        rows, norms = rows.where(long[:, None], 0), norms.where(long, 1)
+        if not long.all():
+            rows, norms = rows.where(long[:, None], 0), norms.where(long, 1)
         unit = rows / norms[:, None].to(torch.float32)
         return Block(start, rows, norms, long.to(torch.float64), unit)
 
@@ -103,15 +104,17 @@ class Products:
 
         buffer = torch.empty(0, dtype=torch.float32, device=self.device)
         for block in self.blocks("gallery"):
-            n_rows = len(block.rows)
-            padded = torch.nn.functional.pad(block.unit, (0, 0, 0, -n_rows % GROUP)).T
+            n_rows, missing = len(block.rows), -len(block.rows) % GROUP
+            padded = (
+                torch.nn.functional.pad(block.unit, (0, 0, 0, missing)) if missing else block.unit
+            )
             for query in self.blocks("queries"):
                 self._check_range(query, block)
-                shape = (len(query.rows), padded.shape[1])
+                shape = (len(query.rows), len(padded))
                 if buffer.numel() < math.prod(shape):
                     buffer = torch.empty(math.prod(shape), device=self.device)
                 scores = buffer[: math.prod(shape)].view(shape)
-                torch.mm(query.unit, padded, out=scores)
+                torch.mm(query.unit, padded.T, out=scores)
                 scores[:, n_rows:] = -torch.inf
                 yield query, block, scores
 
@@ -145,12 +148,13 @@ def _device(name: str) -> torch.device:
 def _values(side: str, rows: Any) -> NDArray[np.float32]:
     """float32, (row, feature), that torch may write to."""
     values = np.asarray(rows)
-    if values.ndim != 2 or values.dtype.kind not in "fiub":
+    if values.ndim < 2 or values.dtype.kind not in "fiub":
         raise InputError(
             f"{side}: takes numbers, (row, feature), not {values.dtype} of shape {values.shape}"
         )
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         values = np.ascontiguousarray(values, np.float32)
+    values = values.reshape(len(values), math.prod(values.shape[1:]))
     return values if values.flags.writeable else values.copy()
 
 

@@ -53,7 +53,7 @@ def top_k(
     ----------
     queries
         Numbers, (query, feature): an array, a memory map or a ``StoredColumn``; compared in
-        single precision.
+        single precision. More axes than one of features are laid end to end.
     gallery
         Numbers, (row, feature), likewise.
     k
