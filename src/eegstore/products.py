@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Metric = Literal["cosine", "dot"]
 
 # Rows of the queries and of the gallery in one product.
-BLOCK_ROWS: Final = {"cpu": (512, 32768), "cuda": (4096, 65536)}
+BLOCK_ROWS: Final = {"cpu": (1024, 32768), "cuda": (4096, 65536)}
 BLOCK_VALUES: Final = 1 << 24  # of a block of the gallery: wide rows come fewer at a time
 GROUP: Final = 64  # scores come in whole groups
 SHORTEST: Final = 2.0**-100  # shorter vectors count as zeros: dividing by their length loses digits

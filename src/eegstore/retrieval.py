@@ -212,7 +212,7 @@ def _decoded(keys: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]
 
 
 def _best_keys(scores: torch.Tensor, k: int, start: int) -> torch.Tensor:
-    """int64, (query, k at most): keys of the best of a block, best first.
+    """int64, (query, k at most): keys of the best of a block, in no order.
 
     An entry among the best k is in one of the k groups whose largest entries are the best:
     each of those would otherwise hold an entry that is better than it.
@@ -224,10 +224,19 @@ def _best_keys(scores: torch.Tensor, k: int, start: int) -> torch.Tensor:
     if k * GROUP >= n_rows:
         return _keys(scores, columns + start).topk(min(k, n_rows)).values
     groups = scores.view(n_queries, -1, GROUP)
-    numbers = columns[: groups.shape[1]]
-    chosen = _keys(groups.amax(2), numbers).topk(k, sorted=False).indices
+    chosen = _best_places(groups.amax(2), columns[: groups.shape[1]], k)
     candidates = (chosen[:, :, None] * GROUP + columns[:GROUP]).view(n_queries, -1)
-    return _keys(scores.gather(1, candidates), candidates + start).topk(k).values
+    found = scores.gather(1, candidates)
+    places = _best_places(found, candidates, k)
+    return _keys(found.gather(1, places), candidates.gather(1, places) + start)
+
+
+def _best_places(scores: torch.Tensor, rows: torch.Tensor, k: int) -> torch.Tensor:
+    """int64, (query, k): where the best are, in no order; of equal scores those of lower rows."""
+    best = scores.topk(k + 1)
+    if (best.values[:, k - 1] > best.values[:, k]).all():
+        return best.indices[:, :k]
+    return _keys(scores, rows).topk(k).indices
 
 
 def _positives(targets: ArrayLike, n_queries: int, n_rows: int) -> NDArray[np.int64]:
