@@ -85,7 +85,7 @@ class Products:
 
         values = _values(side, self.sides[side][start : start + self.sizes[side]])
         rows = torch.from_numpy(values).to(self.device)
-        norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+        norms = _norms(rows)
         _check_finite(side, start, norms)
         if self.metric == "dot":
             return Block(start, rows, torch.ones_like(norms), norms, rows)
@@ -162,6 +162,17 @@ def _width(side: str, rows: Rows) -> int:
     """Features of a row."""
     width: int = _values(side, rows[0:1]).shape[1]
     return width
+
+
+def _norms(rows: torch.Tensor) -> torch.Tensor:
+    """float64, (row,): lengths; a part at a time, as torch converts what it is given first."""
+    import torch
+
+    norms = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+    for start in range(0, len(rows), 512):
+        part = slice(start, start + 512)
+        norms[part] = torch.linalg.vector_norm(rows[part], dim=1, dtype=torch.float64)
+    return norms
 
 
 def _check_finite(side: str, start: int, norms: torch.Tensor) -> None:
