@@ -1,4 +1,4 @@
-"""Trials to measure with: noise whose power falls as 1/f, an alpha rhythm, quantised as recorders do.
+"""Trials to measure with: noise of 1/f power and an alpha rhythm, quantised as recorders do.
 
 What compresses depends on it: white noise, or values of all mantissas, would flatter no codec.
 """
@@ -16,7 +16,6 @@ STEP_UV: Final = 0.51  # of an EPOC's converter
 OFFSET_UV: Final = 4200.0
 BLOCK: Final = 1024
 N_STIMULI: Final = 200
-EMBEDDING: Final = 512
 
 
 def eeg_like(n_trials: int, n_channels: int, n_times: int, seed: int = 0) -> NDArray[np.float32]:
@@ -29,7 +28,8 @@ def eeg_like(n_trials: int, n_channels: int, n_times: int, seed: int = 0) -> NDA
     spectrum = rng.standard_normal(shape, "f4") + 1j * rng.standard_normal(shape, "f4")
     sources = np.fft.irfft(spectrum * amplitude.astype("f4"), n_times).astype("f4")
     sources[:, :2] += _alpha(n_trials, n_times, rng) * sources.std()
-    mixed = (rng.standard_normal((n_channels, 10), "f4") * np.linspace(1, 0.3, 10, dtype="f4")) @ sources
+    weights = rng.standard_normal((n_channels, 10), "f4") * np.linspace(1, 0.3, 10, dtype="f4")
+    mixed = weights @ sources
     mixed *= 20 / mixed.std() * np.exp(rng.normal(0, 0.3, (n_trials, 1, 1))).astype("f4")
     mixed += rng.standard_normal(mixed.shape, "f4") * np.float32(1.5)
     mixed += (OFFSET_UV + rng.normal(0, 30, (n_trials, n_channels, 1))).astype("f4")

@@ -1,4 +1,4 @@
-"""What the reading benchmarks share: trials in an ``.npy`` file, images, and stores built from them.
+"""What the reading benchmarks share: trials in an ``.npy`` file, images, and stores of them.
 
 Everything lies in one folder, which is made by whoever asks first and removed when the process that
 made it ends; ``EEGSTORE_BENCH_FOLDER`` names one to be kept.
@@ -23,7 +23,7 @@ import eegstore
 from eegstore import plan
 
 FOLDER_VARIABLE = "EEGSTORE_BENCH_FOLDER"
-TRIALS = {"quick": 8_000, "full": 51_900}
+TRIALS = {"quick": 4_096, "full": 51_900}
 CHANNELS, TIMES = 14, 256
 # 4 × 4 blocks of 2 × 2 cells of 8 orientations: 512 values, as many as a CLIP embedding has.
 EMBEDDING = {"plugin": "hog", "as": "clip", "size": 40, "orientations": 8}

@@ -93,7 +93,6 @@ class Peer:
             some = labels[start : start + BLOCK]
             yield start, np.array(eeg[start : start + BLOCK]), self.material.embeddings[some], some
 
-
     def tables(self) -> tuple[Any, Iterator[Any]]:
         """The trials as record batches of Arrow, behind their schema."""
         batches = (table_of(*fields) for _, *fields in self.blocks())

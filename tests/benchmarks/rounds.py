@@ -24,7 +24,7 @@ Rows = NDArray[np.int64]
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Without the garbage collector, which would run in whoever allocates the threshold's object."""
+    """Without the garbage collector, which would run in whoever happens to reach its threshold."""
     gc.collect()
     gc.disable()
     try:
@@ -55,9 +55,7 @@ def ratios(
     return found
 
 
-def times_faster(
-    ours: Callable[[], float], theirs: Callable[[], float], rounds: int
-) -> float:
+def times_faster(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> float:
     """Median of the rounds' ratios of their seconds to ours."""
     return float(np.median([other / mine for mine, other in ratios(ours, theirs, rounds)]))
 

@@ -129,9 +129,12 @@ class WebDataset(Peer):
         import webdataset
 
         pattern = str(folder / "trials-%06d.tar")
-        with contextlib.redirect_stdout(None), webdataset.ShardWriter(
-            pattern, maxsize=SHARD_BYTES, maxcount=1 << 30, verbose=0
-        ) as writer:
+        with (
+            contextlib.redirect_stdout(None),
+            webdataset.ShardWriter(
+                pattern, maxsize=SHARD_BYTES, maxcount=1 << 30, verbose=0
+            ) as writer,
+        ):
             for start, eeg, clip, labels in self.blocks():
                 for number in range(len(eeg)):
                     writer.write({
