@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_read.py [--quick]
 
 EEG of 14 channels × 256 samples of float32 (14 KB a trial), 51,900 trials, or 4,096 where quick,
-and then without the peers that take long; the page cache is warm. Both sides give torch tensors, and are measured in turn (``rounds.py``).
+and then without the peers that take long. The page cache is warm. Both sides give torch tensors,
+and are measured in turn (``rounds.py``).
 """
 
 from __future__ import annotations
@@ -214,7 +215,7 @@ def peak_bytes(store: Path) -> int:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             peak = max(peak, anonymous(watched))
-            time.sleep(0.005)
+            time.sleep(0.02)
     if process.returncode:
         raise SystemExit(f"an epoch of {store} ended with {process.returncode}")
     return peak

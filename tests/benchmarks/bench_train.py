@@ -2,8 +2,9 @@
 
     python tests/benchmarks/bench_train.py [--quick]
 
-Batches are of 256 trials; the embedding is 512 floats an image. The store joins it as it reads, ``np.memmap`` finds it in
-memory, and the others hold it a trial. All run without workers, in the main process.
+Batches are of 256 trials; the embedding is 512 floats an image. The store joins it as it reads,
+``np.memmap`` finds it in memory, and the others hold it a trial. All run without workers, in the
+main process.
 """
 
 from __future__ import annotations

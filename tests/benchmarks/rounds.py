@@ -25,7 +25,6 @@ Rows = NDArray[np.int64]
 @contextmanager
 def no_collection() -> Iterator[None]:
     """Without the garbage collector, which would run in whoever happens to reach its threshold."""
-    gc.collect()
     gc.disable()
     try:
         yield
