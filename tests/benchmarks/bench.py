@@ -122,12 +122,20 @@ def machine() -> str:
     n_cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     threads = os.environ.get("OMP_NUM_THREADS", str(n_cpus))
-    busy = os.getloadavg()[0]
     return (
         f"{model}, {n_cpus} cores, {memory:.0f} GiB, torch in {threads} threads; "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}; "
-        f"load {busy:.1f} before"
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     )
+
+
+def company() -> list[str]:
+    """What to say where others use the machine: threads that wait for one another suffer most."""
+    load, n_cpus = os.getloadavg()[0], os.cpu_count() or 1
+    if load < 0.5 * n_cpus:
+        return []
+    return [
+        f"{load:.1f} processes ran before this on {n_cpus} cores: the figures are not to be told"
+    ]
 
 
 def versions() -> str:
@@ -171,8 +179,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
     arguments = parser.parse_args()
     header = f"{machine()}\n{versions()}\n{datetime.date.today()}"
+    busy = company()
     parts = measure_all(arguments.only, arguments.quick)
-    notes = [note for part in parts for note in part.notes]
+    notes = busy + [note for part in parts for note in part.notes]
     if arguments.markdown:
         print(markdown_of(parts), header, *notes, sep="\n\n")
     else:
