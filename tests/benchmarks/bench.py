@@ -133,9 +133,7 @@ def company() -> list[str]:
     load, n_cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load < 0.5 * n_cpus:
         return []
-    return [
-        f"{load:.1f} processes ran before this on {n_cpus} cores: the figures are not to be told"
-    ]
+    return [f"{load:.1f} processes ran before this on {n_cpus} cores: these figures tell little"]
 
 
 def versions() -> str:

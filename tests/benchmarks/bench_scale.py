@@ -4,8 +4,8 @@
 
 Builds and reads an epoch of 8,192 trials, and of 4 and 16 times as many, each in a process of its
 own. Time is linear where a trial of 16 times costs as much as one of 4 times; what is paid once,
-such as starting, is measured with 256 trials, and subtracted from both. The rest are figures without a limit. Not part of the
-quick run.
+such as starting, is measured with 256 trials, and subtracted from both. The rest are figures
+without a limit. Not part of the quick run.
 """
 
 from __future__ import annotations
