@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 PARTS = ("read", "train", "features", "clip", "retrieval", "write", "scale")
+NOT_QUICK = ("scale",)
 FOLDER_VARIABLE = "EEGSTORE_BENCH_FOLDER"
 LIBRARIES = (
     "eegstore", "numpy", "torch", "zarr", "numcodecs", "h5py", "tensorstore", "zarrs", "pylance",
@@ -178,7 +179,8 @@ def main() -> int:
     arguments = parser.parse_args()
     header = f"{machine()}\n{versions()}\n{datetime.date.today()}"
     busy = company()
-    parts = measure_all(arguments.only, arguments.quick)
+    names = [name for name in arguments.only if not (arguments.quick and name in NOT_QUICK)]
+    parts = measure_all(names, arguments.quick)
     notes = busy + [note for part in parts for note in part.notes]
     if arguments.markdown:
         print(markdown_of(parts), header, *notes, sep="\n\n")

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 from bench_build import anonymous
 from material import TRIALS, Material, material, usual
-from peers import ARRAYS, TABLES, ArrowTorch, MemoryMap, Missing, Peer, opened
+from peers import ARRAYS, TABLES, ArrowTorch, MemoryMap, Missing, Peer, check, opened
 from rounds import BATCH, RandomBatches, no_collection, seconds, times_faster, warm
 from streams import LitData, Mosaic, TorchEeg
 
@@ -68,10 +68,15 @@ def dataset(store: Path) -> eegstore.torch.Dataset:
     return made
 
 
-def ours(store: Path, seed: int = 1) -> RandomBatches:
+def ours(trials: Material, store: Path, seed: int = 1) -> RandomBatches:
     """Random batches of a store."""
     data = dataset(store)
-    return RandomBatches(lambda some: data.__getitems__(some)["eeg"], len(data), seed)
+
+    def read(chosen: Any) -> Any:
+        return data.__getitems__(chosen)["eeg"]
+
+    check(read, trials)
+    return RandomBatches(read, len(data), seed)
 
 
 def theirs(peer: Peer, seed: int = 2) -> RandomBatches:
@@ -82,14 +87,14 @@ def theirs(peer: Peer, seed: int = 2) -> RandomBatches:
 def against_memmap(trials: Material, n_rounds: int) -> Row:
     """Random batches of the default codec."""
     mapped = theirs(MemoryMap(trials))
-    faster = times_faster(ours(trials.store()), mapped, n_rounds)
-    return f"random batches of {BATCH}: raw × np.memmap", faster, ">= 1.4"
+    faster = times_faster(ours(trials, trials.store()), mapped, n_rounds)
+    return f"random batches of {BATCH}: raw vs np.memmap", faster, ">= 1.4"
 
 
 def against_peers(trials: Material, quick: bool) -> list[Row]:
     """The same next to each peer that is there."""
     found = []
-    mine = ours(trials.store())
+    mine = ours(trials, trials.store())
     for kind in READERS:
         if quick and kind in SLOW:
             continue
@@ -100,7 +105,7 @@ def against_peers(trials: Material, quick: bool) -> list[Row]:
             continue
         warm(peer.path)
         faster = times_faster(mine, theirs(peer), 3 if quick else 7)
-        found.append((f"random batches of {BATCH}: raw × {peer.name}", faster, ">= 8"))
+        found.append((f"random batches of {BATCH}: raw vs {peer.name}", faster, ">= 8"))
     return found
 
 
@@ -108,8 +113,8 @@ def fast_random(trials: Material, n_rounds: int) -> Row:
     """A compressed row is a chunk of its own."""
     store = trials.store("fast-random", codec="fast", random=True)
     warm(store)
-    faster = times_faster(ours(store), theirs(MemoryMap(trials)), n_rounds)
-    return f"random batches of {BATCH}: fast, random = true × np.memmap", faster, ">= 0.5"
+    faster = times_faster(ours(trials, store), theirs(MemoryMap(trials)), n_rounds)
+    return f"random batches of {BATCH}: fast, random = true vs np.memmap", faster, ">= 0.5"
 
 
 def window(trials: Material, codec: str, limit: str, n_rounds: int) -> Row:
@@ -125,7 +130,7 @@ def window(trials: Material, codec: str, limit: str, n_rounds: int) -> Row:
 
     mine = timed(data.__getitems__, 1)
     faster = times_faster(mine, timed(mapped.batch, 2), max(5, n_rounds // 3))
-    return f"window shuffle: {codec} × np.memmap in such an order", faster, limit
+    return f"window shuffle: {codec} vs np.memmap in such an order", faster, limit
 
 
 def _some_batches(read: Callable[[Any], object], batches: Sequence[Any]) -> float:
@@ -176,7 +181,7 @@ def sequential(trials: Material, n_rounds: int) -> Row:
     faster = times_faster(
         timed(lambda some: column[some]), timed(lambda some: np.array(mapped[some])), n_rounds
     )
-    return "in order, 4,096 trials at a time: raw × np.memmap", faster, ">= 0.9"
+    return "in order, 4,096 trials at a time: raw vs np.memmap", faster, ">= 0.9"
 
 
 def opening(quick: bool, n_rounds: int) -> Row:

@@ -121,7 +121,7 @@ def channels() -> list[str]:
     for n_channels, n_trials in CHANNELS.items():
         trials = material(n_trials, n_channels)
         warm(trials.store(), trials.path / "npy")
-        pairs = np.array(ratios(ours(trials.store()), theirs(MemoryMap(trials)), 9))
+        pairs = np.array(ratios(ours(trials, trials.store()), theirs(MemoryMap(trials)), 9))
         faster, rate = np.median(pairs[:, 1] / pairs[:, 0]), BATCH / np.median(pairs[:, 0])
         n_bytes = rate * trials.eeg[0].nbytes
         lines.append(

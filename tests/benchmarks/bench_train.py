@@ -34,11 +34,11 @@ def rows(quick: bool) -> list[Row]:
     tables = [(kind, against(trials, kind, 3)) for kind in TABLES]
     streams = {kind.name: against(trials, kind, 1 if quick else 3) for kind in STREAMS}
     there = {name: faster for name, faster in streams.items() if faster is not None}
-    found = [("an epoch with its embeddings: raw × np.memmap", mapped, ">= 1.4")]
-    found += [(f"an epoch: raw × {kind.name}", faster, ">= 3") for kind, faster in tables]
+    found = [("an epoch with its embeddings: raw vs np.memmap", mapped, ">= 1.4")]
+    found += [(f"an epoch: raw vs {kind.name}", faster, ">= 3") for kind, faster in tables]
     if there:
         fastest = min(there, key=lambda name: there[name])
-        what = f"an epoch: raw × {fastest}, the fastest of {', '.join(there)}"
+        what = f"an epoch: raw vs {fastest}, the fastest of {', '.join(there)}"
         found.append((what, there[fastest], ">= 10"))
     return [(what, faster, limit) for what, faster, limit in found if faster is not None]
 
