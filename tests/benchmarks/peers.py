@@ -372,7 +372,7 @@ class ArrowTorch(Arrow):
 
 @functools.cache
 def opened(kind: type[Peer], material: Material) -> Peer:
-    """A peer's trials, opened once; those that it gives by number are the ones that were written."""
+    """A peer's trials, opened once; those that it gives by number were compared."""
     peer = kind(material)
     if kind.batch is not Peer.batch:
         check(peer.batch, material)
