@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench.py [--quick] [--markdown] [--only read train]
 
-``--quick`` takes about two minutes, with fewer trials and rounds; the whole needs 12 GB of disk and
-memory for the files of all peers. Each part runs in a process of its own, one after another. Ends
-with exit code 1 where a row falls short or a part fails.
+``--quick`` takes about two minutes, with fewer trials and rounds; the whole needs 18 GB of disk,
+and memory to cache it, for the files of all peers. Each part runs in a process of its own, one after
+another. Ends with exit code 1 where a row falls short or a part fails.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 PARTS = ("read", "train", "features", "clip", "retrieval", "write", "scale")
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # how torch's threads wait for one another
 NOT_QUICK = ("scale",)
 FOLDER_VARIABLE = "EEGSTORE_BENCH_FOLDER"
 LIBRARIES = (
@@ -122,9 +123,10 @@ def machine() -> str:
     has_affinity = hasattr(os, "sched_getaffinity")
     n_cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    threads = os.environ.get("OMP_NUM_THREADS", str(n_cpus))
+    set_to = [f"{name}={os.environ[name]}" for name in WAITING if name in os.environ]
+    threads = " ".join([os.environ.get("OMP_NUM_THREADS", str(n_cpus)), "threads", *set_to])
     return (
-        f"{model}, {n_cpus} cores, {memory:.0f} GiB, torch in {threads} threads; "
+        f"{model}, {n_cpus} cores, {memory:.0f} GiB, torch in {threads}; "
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     )
 
