@@ -3,8 +3,8 @@
     python tests/benchmarks/bench.py [--quick] [--markdown] [--only read train]
 
 ``--quick`` takes about two minutes, with fewer trials and rounds; the whole needs 18 GB of disk,
-and memory to cache it, for the files of all peers. Each part runs in a process of its own, one after
-another. Ends with exit code 1 where a row falls short or a part fails.
+and memory to cache it, for the files of all peers. Each part runs in a process of its own, in turn.
+Ends with exit code 1 where a row falls short or a part fails.
 """
 
 from __future__ import annotations
