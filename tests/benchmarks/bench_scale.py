@@ -1,0 +1,195 @@
+"""How cost grows: with trials, with channels, and with an empty page cache.
+
+    python tests/benchmarks/bench_scale.py
+
+Builds and reads an epoch of 8,192 trials, and of 4 and 16 times as many, each in a process of its
+own. Time is linear where a trial of 16 times costs as much as one of 4 times; what is paid once,
+such as starting, is measured with 256 trials, and subtracted from both. The rest are figures
+without a limit. Not part of the quick run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_build import run
+from bench_read import ours, peak_bytes, theirs
+from bench_verify import forget
+from material import Material, material
+from peers import MemoryMap
+from rounds import BATCH, ratios, seconds, warm
+
+import eegstore.torch
+
+Row = tuple[str, float, str]
+TRIALS, TIMES_MORE = 8_192, (1, 4, 16)
+NEXT_TO_NONE = 256  # trials
+CHANNELS = {14: 32_768, 64: 7_168, 128: 3_584}  # trials of as many bytes
+WAYS = ("random", "in order")
+REPEATS = 3
+NOTES: list[str] = []
+
+
+def rows(quick: bool) -> list[Row]:
+    """What is compared, the measured ratio, and its limit."""
+    if quick:
+        return []
+    NOTES.extend(cold(material(TRIALS * 4)))  # first: no pages are mapped here yet
+    NOTES.extend(channels())
+    sizes = [NEXT_TO_NONE, *(TRIALS * times for times in TIMES_MORE)]
+    builds = [built(material(size)) for size in sizes]
+    reads = [read(material(size).store()) for size in sizes]
+    for size, build, epoch in zip(sizes, builds, reads, strict=True):
+        NOTES.append(
+            f"{size:,} trials: build {build[0]:.2f} s, {build[1] / 1e6:.0f} MB; "
+            f"an epoch {epoch[0]:.3f} s, {epoch[1] / 1e6:.0f} MB"
+        )
+    return [
+        row
+        for what, measured in (("build", builds), ("epoch", reads))
+        for row in (
+            (f"{what}: seconds a trial, 16 / 4 times the trials", growth(measured), "<= 1.1"),
+            (f"{what}: peak memory, 16 / 1 times the trials", flatness(measured), "<= 1.1"),
+        )
+    ]
+
+
+def growth(measured: list[tuple[float, float]]) -> float:
+    """Seconds of a trial of the last size, to those of one of the size before it."""
+    once, _, fewer, more = (taken for taken, _ in measured)
+    if fewer <= once:
+        return float("nan")  # the machine was too busy to tell
+    return (more - once) / (fewer - once) * TIMES_MORE[1] / TIMES_MORE[2]
+
+
+def flatness(measured: list[tuple[float, float]]) -> float:
+    """Memory of the last size, to that of the first."""
+    return measured[-1][1] / measured[1][1]
+
+
+def toml(recipe: dict[str, Any]) -> str:
+    """A recipe as the command reads it."""
+    lines = [f"name = {json.dumps(recipe['name'])}"]
+    for name, section in recipe.items():
+        for one in section if isinstance(section, list) else [section]:
+            if isinstance(one, dict):
+                lines.append(f"[[{name}]]" if isinstance(section, list) else f"[{name}]")
+                lines += [f"{key} = {json.dumps(value)}" for key, value in one.items()]
+    return "\n".join(lines)
+
+
+def built(trials: Material) -> tuple[float, float]:
+    """Median seconds of a build, and its least peak of memory in bytes."""
+    recipe, store = trials.path / "recipe.toml", trials.path / "again.zarr"
+    recipe.write_text(toml(trials.recipe()))
+    warm(trials.path / "npy")
+    found = []
+    for _ in range(REPEATS):
+        shutil.rmtree(store, ignore_errors=True)
+        found.append(run("build", str(recipe), str(store), "--quiet")[:2])
+    shutil.rmtree(store)
+    return float(np.median([taken for taken, _ in found])), min(peak for _, peak in found)
+
+
+def read(store: Path) -> tuple[float, float]:
+    """Median seconds of an epoch, and the peak memory in bytes of a process that reads one."""
+    data = eegstore.torch.Dataset(store, columns=["eeg", "clip", "label"])
+    batches = eegstore.torch.loader(data, batch_size=BATCH, shuffle=True)
+
+    def epoch() -> None:
+        for _ in batches:
+            pass
+
+    warm(store)
+    epoch()
+    taken = float(np.median([seconds(epoch) for _ in range(2 * REPEATS)]))
+    return taken, min(peak_bytes(store) for _ in range(REPEATS))
+
+
+def channels() -> list[str]:
+    """Random batches of trials of more channels, next to a mapped file."""
+    lines = []
+    for n_channels, n_trials in CHANNELS.items():
+        trials = material(n_trials, n_channels)
+        warm(trials.store(), trials.path / "npy")
+        pairs = np.array(ratios(ours(trials, trials.store()), theirs(MemoryMap(trials)), 9))
+        faster, rate = np.median(pairs[:, 1] / pairs[:, 0]), BATCH / np.median(pairs[:, 0])
+        n_bytes = rate * trials.eeg[0].nbytes
+        lines.append(
+            f"{n_channels} channels: random batches {faster:.2f} × np.memmap, "
+            f"{rate:,.0f} trials/s, {n_bytes / 1e9:.1f} GB/s"
+        )
+    return lines
+
+
+def cold(trials: Material) -> list[str]:
+    """Seconds of all trials with the files' pages dropped from the cache, and with them in it."""
+    npy, store = trials.path / "npy" / "train_data.npy", trials.store()
+    small = trials.store("small", codec="small")
+    lines = []
+    for way in WAYS:
+        for name, path in (("np.memmap", npy), ("raw", store), ("small", small)):
+            files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+            os.sync()  # only what is on the disk can be dropped
+            forget(files)
+            emptied, full = child(path, way), child(path, way)
+            lines.append(f"{way}, cold cache: {name} {emptied:.2f} s, then warm {full:.2f} s")
+    return lines
+
+
+def child(path: Path, way: str) -> float:
+    """Seconds of a pass in a process of its own: what another maps stays in the cache."""
+    command = [sys.executable, __file__, "--pass", str(path), "--way", way]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def one_pass(path: Path, way: str) -> float:
+    """Seconds of all trials once, in batches; a store is opened beforehand.
+
+    "random" is a window shuffle in a store that is compressed.
+    """
+    take: Callable[[Any], object]
+    if path.suffix == ".npy":
+        mapped = np.load(path, mmap_mode="r")
+        n_trials, take = len(mapped), lambda some: np.array(mapped[some])
+    else:
+        data = eegstore.torch.Dataset(path, columns=["eeg"])
+        n_trials, take = len(data), data.__getitems__
+    order = np.arange(n_trials)
+    if way == "random" and path.name.startswith("small"):
+        order = np.concatenate(list(eegstore.torch.sampler(data, BATCH, "window")))
+    elif way == "random":
+        order = np.random.default_rng(4).permutation(n_trials)
+
+    def every() -> None:
+        for start in range(0, n_trials, BATCH):
+            take(order[start : start + BATCH])
+
+    return seconds(every)
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pass", type=Path, dest="path", help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.path:
+        print(one_pass(arguments.path, arguments.way))
+        return
+    for what, ratio, limit in rows(quick=False):
+        print(f"{ratio:9.2f}  {limit:8}  {what}", flush=True)
+    print("\n".join(NOTES))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Compares two ways of doing one thing, in turn, so that what else the machine does meets both.
+
+Each round times both, the one that begins changing from round to round, with the garbage collector
+off; the result is the median of the rounds' ratios. Each reader has random rows of its own in each
+round: with the same rows, whoever comes second finds them in the processor's caches.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BATCH = 256
+LEAST_S = 0.02  # of one measurement: below it the clock and the scheduler count too much
+MOST_CALLS = 64
+Rows = NDArray[np.int64]
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without the garbage collector, which would run in whoever happens to reach its threshold."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    with no_collection():
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+
+def ratios(
+    ours: Callable[[], float], theirs: Callable[[], float], rounds: int
+) -> list[tuple[float, float]]:
+    """What both measure, in each round."""
+    found = []
+    for number in range(rounds):
+        if number % 2:
+            mine, other = ours(), theirs()
+        else:
+            other, mine = theirs(), ours()
+        found.append((mine, other))
+    return found
+
+
+def times_faster(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> float:
+    """Median of the rounds' ratios of their seconds to ours."""
+    return float(np.median([other / mine for mine, other in ratios(ours, theirs, rounds)]))
+
+
+class RandomBatches:
+    """Seconds a batch of random rows takes; the rows are new in each call, and drawn untimed.
+
+    Parameters
+    ----------
+    read
+        Reads the rows of a batch.
+    n_rows
+        How many there are to draw from.
+    seed
+        Another for each reader.
+    """
+
+    def __init__(self, read: Callable[[Rows], Any], n_rows: int, seed: int) -> None:
+        self._read, self._n_rows = read, n_rows
+        self._rng = np.random.default_rng(seed)
+        self._n_calls = 1
+        taken = self()  # with what is done once, such as opening
+        taken = min(taken, self()) if taken < 10 * LEAST_S else taken
+        self._n_calls = int(np.clip(LEAST_S / taken, 1, MOST_CALLS))
+
+    def __call__(self) -> float:
+        size = min(BATCH, self._n_rows)
+        rows = [self._rng.choice(self._n_rows, size, False) for _ in range(self._n_calls)]
+        return seconds(lambda: self._read_each(rows)) / self._n_calls
+
+    def _read_each(self, batches: list[Rows]) -> None:
+        for rows in batches:
+            self._read(rows)
+
+
+def warm(*folders: Any) -> None:
+    """Read all files once: what is measured is a warm page cache."""
+    buffer = bytearray(1 << 22)
+    for folder in folders:
+        for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
+            if file.is_file():
+                with file.open("rb", buffering=0) as stream:
+                    while stream.readinto(buffer):
+                        pass
