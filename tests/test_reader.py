@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eegstore import DamageError, decoding, mapping, threads
@@ -20,6 +20,9 @@ from eegstore.mapping import OneByOne, OneRange
 from eegstore.reader import Part, ShardedArray
 from eegstore.shards import Layout, effective_codec
 from test_shards import CODECS, layouts, read_with_zarr, sizes_of, values_of, write, write_documents
+
+# The way of copying is the same in all examples.
+UNHARMED = [HealthCheck.function_scoped_fixture]
 
 
 def written(folder: Path, layout: Layout) -> ShardedArray:
@@ -41,8 +44,18 @@ def signals(draw: st.DrawFn) -> Layout:
     )
 
 
+@pytest.fixture(autouse=True, params=["numpy", "compiled"])
+def copied_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of memory are copied by numpy, and by compiled code."""
+    is_compiled = request.param == "compiled"
+    if is_compiled:
+        pytest.importorskip("numba")
+        assert mapping._copy_pieces() is not None
+    monkeypatch.setattr(mapping, "BYTES_BEFORE_COMPILED", -1 if is_compiled else 1 << 62)
+
+
 @pytest.mark.parametrize("in_one_range", [True, False])
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40, suppress_health_check=UNHARMED)
 @given(layout=layouts(), data=st.data())
 def test_any_rows_are_those_of_zarr(
     in_one_range: bool, layout: Layout, data: st.DataObject
@@ -67,7 +80,7 @@ def test_any_rows_are_those_of_zarr(
         np.testing.assert_array_equal(array.row(row), expected[row])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60, suppress_health_check=UNHARMED)
 @given(layout=signals(), data=st.data())
 def test_a_part_of_each_row_is_that_of_the_whole(layout: Layout, data: st.DataObject) -> None:
     n_channels, n_times = layout.row_shape

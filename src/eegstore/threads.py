@@ -14,7 +14,9 @@ MOST_THREADS: Final = 16
 PART_BYTES: Final = 1 << 18  # takes longer than a thread needs to wake, and stays in a cache
 
 
-def share(call: Callable[[int, int], None], n_items: int, item_bytes: int) -> None:
+def share(
+    call: Callable[[int, int], None], n_items: int, item_bytes: int, part_bytes: int = PART_BYTES
+) -> None:
     """Call for ranges that together are 0 … n_items - 1.
 
     The thread that asks works too, and waits for none that has not begun: where other processes
@@ -26,10 +28,10 @@ def share(call: Callable[[int, int], None], n_items: int, item_bytes: int) -> No
         Called with the start and the stop of a range; holds no lock that another range needs.
     n_items
         How many there are.
-    item_bytes
-        Bytes of each, from which the size of a range follows.
+    item_bytes, part_bytes
+        Bytes of each, and of a range.
     """
-    size = max(1, PART_BYTES // max(1, item_bytes))
+    size = max(1, part_bytes // max(1, item_bytes))
     starts = iter(range(0, n_items, size))
 
     def work() -> None:

@@ -1,0 +1,66 @@
+"""Copies of many pieces of memory in one call that the interpreter is free of (extra ``fast``).
+
+numpy's indexing asks for the interpreter again and again, so that threads wait for each other,
+and copies twice where the memory of the result is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils
+
+# The next pieces' pages are looked up while one is copied.
+PAGE_BYTES: Final = 4096
+AHEAD: Final = 2
+BYTES: Final = ir.IntType(8).as_pointer()
+intrinsic: Any = extending.intrinsic
+njit: Any = numba.njit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _copy(_context: Any, target: Any, source: Any, n_bytes: Any) -> Any:
+    """C's ``memcpy``, of addresses."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        to, by, length = arguments
+        places = builder.inttoptr(to, BYTES), builder.inttoptr(by, BYTES)
+        cgutils.raw_memcpy(builder, *places, length, 1)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, types.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _byte_at(_context: Any, address: Any) -> Any:
+    def generate(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], BYTES))
+
+    return types.uint8(types.uint64), generate
+
+
+@njit("uint8(uint64, int64[::1], uint64, uint64)", nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def copy_pieces(source: Any, starts: Any, target: Any, n_bytes: Any) -> Any:
+    """Copy pieces, which start at bytes from a source, to a target, one behind the other.
+
+    Parameters
+    ----------
+    source, target
+        Addresses.
+    starts
+        int64, (piece,): in bytes.
+    n_bytes
+        Of a piece.
+    """
+    seen = np.uint8(0)
+    for piece in range(len(starts)):
+        if piece + AHEAD < len(starts):
+            coming = source + np.uint64(starts[piece + AHEAD])
+            for at in range(0, n_bytes, PAGE_BYTES):
+                seen |= _byte_at(coming + np.uint64(at))
+        _copy(target + np.uint64(piece) * n_bytes, source + np.uint64(starts[piece]), n_bytes)
+    return seen
