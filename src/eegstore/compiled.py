@@ -29,7 +29,9 @@ def _copy(_context: Any, target: Any, source: Any, n_bytes: Any) -> Any:
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         to, by, length = arguments
         places = builder.inttoptr(to, BYTES), builder.inttoptr(by, BYTES)
-        cgutils.raw_memcpy(builder, *places, length, 1)
+        cgutils.raw_memcpy(  # type: ignore[no-untyped-call]
+            builder, *places, length, 1
+        )
         return context.get_dummy_value()
 
     return types.void(types.uint64, types.uint64, types.uint64), generate
