@@ -364,8 +364,9 @@ def test_every_codec_profile_keeps_the_values(tmp_path: Path, codec: str) -> Non
     assert eegstore.verify(tmp_path / "a.zarr", deep=True) == []
 
 
-def test_random_access_stores_one_trial_an_inner_chunk(tmp_path: Path) -> None:
-    eegstore.build(recipe(store={"codec": "fast", "random": True}), tmp_path / "a.zarr")
+@pytest.mark.parametrize("codec", ["fast", "small", "archive"])
+def test_random_access_stores_one_trial_an_inner_chunk(tmp_path: Path, codec: str) -> None:
+    eegstore.build(recipe(store={"codec": codec, "random": True}), tmp_path / "a.zarr")
     store = eegstore.open_store(tmp_path / "a.zarr")
     assert store.trials["eeg"].values.layout.chunk_rows == 1
     np.testing.assert_array_equal(store.trials["eeg"][41], Synthetic(**EEG_OPTIONS).read(41, 42)[0])

@@ -142,7 +142,7 @@ def shard_rows(table: Table, found: Scan) -> int:
 def _layout(table: Table, spec: ColumnSpec, found: Scan) -> Layout:
     store = found.recipe.store
     rows = shard_rows(table, found)
-    single = store.codec == "fast" and store.random
+    single = store.random and store.codec != "raw"
     return Layout(
         n_rows=found.n_rows[table],
         row_shape=spec.shape,
@@ -182,7 +182,8 @@ def _planned(
     store = found.recipe.store
     # Any column of trials follows from the EEG too: which rows there are, and which are invalid.
     rows = found.source_key if table == "trials" else ""
-    key = digest_json([origin[1], dict(reads), rows, FORMAT, store.codec, store.random])
+    written = [FORMAT, store.codec, store.random, layout.options]
+    key = digest_json([origin[1], dict(reads), rows, *written])
     attributes = {
         **spec.attrs,
         "units": spec.units,

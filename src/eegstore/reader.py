@@ -100,7 +100,7 @@ class ShardedArray:
         layout = self.layout
         n_chunks = layout.n_shards * layout.chunks_per_shard
         self._whole = Part.whole(layout)
-        self._codec = codec_of(layout.codec)
+        self._codec = codec_of(layout)
         self._files = self._shards.files()
         self._has_index = np.zeros(layout.n_shards, dtype=bool)
         self._offsets = np.zeros(n_chunks, dtype=np.int64)
