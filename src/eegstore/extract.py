@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,13 @@ from eegstore.calls import given
 from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
 from eegstore.inputs import check_unchanged
+from eegstore.overlap import Clock, Later, ahead
 from eegstore.plan import PlannedColumn, Task, WorkPlan
 from eegstore.quality import doubts
 from eegstore.receipts import read_receipt, receipt_path, write_receipt
 from eegstore.shards import CHUNK_BYTES, ShardWriter, fill_value, rows_near
 from eegstore.tables import Block
+from eegstore.threads import n_threads
 from eegstore.worker import Worker, temporary_folder, worker
 
 IMAGES_A_BLOCK: Final = 256
@@ -30,42 +31,9 @@ IDENTITY: Final[dict[tuple[str, ...], str]] = {
     ("image",): "content_id",
     ("caption",): "caption",
 }
+Write = Callable[[PlannedColumn, NDArray[Any]], None]
 STAGE_NAMES: Final = {"eeg": "read eeg", "image": "read images"}
-Item = TypeVar("Item")
-
-
-class Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    def timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
-        """The items, the time that each takes added to a stage."""
-        while True:
-            start = time.perf_counter()
-            item = next(items, None)
-            self.seconds[stage] += time.perf_counter() - start
-            if item is None:
-                return
-            yield item
-
-    def call(self, stage: str, call: Any, *arguments: Any) -> Any:
-        """A call, its time added to a stage."""
-        start = time.perf_counter()
-        try:
-            return call(*arguments)
-        finally:
-            self.seconds[stage] += time.perf_counter() - start
-
-
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, each made in another thread while the one before is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
+RECENT: Final = 8  # blocks that may be in use at once: read ahead, computed from, written
 
 
 def run_task(plan_file: str, number: int) -> dict[str, Any]:
@@ -87,14 +55,21 @@ def run_task(plan_file: str, number: int) -> dict[str, Any]:
     columns = [me.columns[task.table, name] for name in task.columns]
     clock = Clock()
     with ExitStack() as stack:
+        helpers = stack.enter_context(ThreadPoolExecutor(n_threads()))
         writers = {
             column.name: stack.enter_context(
-                ShardWriter(_temporary(me.plan, task, column), column.layout)
+                ShardWriter(_temporary(me.plan, task, column), column.layout, helpers)
             )
             for column in columns
         }
+        later = stack.enter_context(Later())
+
+        def write(column: PlannedColumn, values: NDArray[Any]) -> None:
+            later.call(clock.call, "write", writers[column.name].append, values)
+
         run = _run_trials if task.table == "trials" else _run_stimuli
-        facts = run(me, task, columns, writers, clock)
+        facts = run(me, task, columns, write, clock)
+        later.finish()
         written = {name: clock.call("write", writer.finish) for name, writer in writers.items()}
     # What a receipt vouches for goes by the key of the input as it was scanned.
     check_unchanged(me.plan.inputs[task.table])
@@ -139,8 +114,11 @@ def _stages(
     rows = task.stop - task.start
     sizes = {column.name: rows * column.layout.row_bytes for column in columns}
     sizes["write"] = n_bytes
-    for name, seconds in clock.seconds.items():
-        size = sizes.get(name, 0)
+    names = ("eeg", "image", "write", *(column.name for column in columns))
+    for name in dict.fromkeys(names):
+        if name not in clock.seconds:
+            continue
+        seconds, size = clock.seconds[name], sizes.get(name, 0)
         stage = STAGE_NAMES.get(name, name)
         yield {"name": stage, "of": task.table, "seconds": seconds, "rows": rows, "bytes": size}
 
@@ -149,7 +127,7 @@ def _run_trials(
     me: Worker,
     task: Task,
     columns: Sequence[PlannedColumn],
-    writers: Mapping[str, ShardWriter],
+    write: Write,
     clock: Clock,
 ) -> dict[str, Any]:
     """Block by block: the signal, then each column from those before it.
@@ -173,7 +151,7 @@ def _run_trials(
         values: dict[str, Any] = {"eeg": clean}
         for column in columns:
             if column.extract < 0:
-                clock.call("write", writers[column.name].append, eeg)
+                write(column, eeg)
                 continue
             rows = np.arange(start, stop)
             inputs = {
@@ -186,7 +164,7 @@ def _run_trials(
             )  # fmt: skip
             result = clock.call(column.name, _extract, me, column, block, invalid)
             values[column.name] = result
-            clock.call("write", writers[column.name].append, result)
+            write(column, result.copy())  # the plugin may fill it anew
     return {"invalid": found_invalid, "doubts": doubted or {}}
 
 
@@ -195,19 +173,19 @@ def _signals(
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     """The EEG of a task, from the source, or from the store where it is there already."""
     from_source = any(column.extract < 0 for column in columns)
-    shape, before = me.columns["trials", "eeg"].spec.shape, None
+    shape, recent = me.columns["trials", "eeg"].spec.shape, deque[Any](maxlen=RECENT)
     for start in range(task.start, task.stop, block_rows):
         stop = min(start + block_rows, task.stop)
         if from_source:
             eeg = me.call("source", me.source, me.recipe.source, me.source.read, start, stop)
             what = f"read({start}, {stop})"
             _check("source", me.source, what, eeg, (stop - start, *shape))
-            if before is not None and np.may_share_memory(before, eeg):
+            if any(np.may_share_memory(before, eeg) for before in recent):
                 raise PluginError(
                     f"source {me.source.name!r}: {what} gave the array of the rows before again, "
                     "which are still in use; expected a new one"
                 )
-            before = eeg
+            recent.append(eeg)
         else:
             eeg = me.stored("trials", "eeg", np.arange(start, stop))
         yield start, stop, eeg
@@ -279,7 +257,7 @@ def _run_stimuli(
     me: Worker,
     task: Task,
     columns: Sequence[PlannedColumn],
-    writers: Mapping[str, ShardWriter],
+    write: Write,
     clock: Clock,
 ) -> dict[str, Any]:
     """Rows with one content are computed once; columns with one such notion share their input."""
@@ -303,7 +281,7 @@ def _run_stimuli(
         for column in members:
             values = np.concatenate(results[column.name])[inverse]
             written[column.name] = values
-            clock.call("write", writers[column.name].append, values)
+            write(column, values)
     return {}
 
 
