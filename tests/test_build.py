@@ -14,7 +14,17 @@ import pytest
 from PIL import Image
 
 import eegstore
-from eegstore import Block, ColumnSpec, InputError, PluginError, RecipeError, prepare, registry
+from eegstore import (
+    Block,
+    ColumnSpec,
+    InputError,
+    PluginError,
+    RecipeError,
+    commit,
+    plan,
+    prepare,
+    registry,
+)
 from eegstore_plugins.hog import Hog
 from eegstore_plugins.spectral import Spectral
 from eegstore_plugins.synthetic import Synthetic
@@ -362,6 +372,20 @@ def test_every_codec_profile_keeps_the_values(tmp_path: Path, codec: str) -> Non
     rows = np.array([59, 0, 17, 17, 3])
     np.testing.assert_array_equal(store.trials["eeg"][rows], source.read(0, 60)[rows])
     assert eegstore.verify(tmp_path / "a.zarr", deep=True) == []
+
+
+def test_a_store_of_an_older_format_is_replaced_only_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        for module in (plan, commit):
+            patch.setattr(module, "FORMAT", 1)
+        eegstore.build(recipe(), tmp_path / "a.zarr")
+    assert len(eegstore.open_store(tmp_path / "a.zarr").trials["eeg"]) == 60
+    with pytest.raises(InputError, match=r"would lose eeg.*: its format is older than 2, .*--over"):
+        eegstore.build(recipe(), tmp_path / "a.zarr")
+    eegstore.build(recipe(), tmp_path / "a.zarr", overwrite=True)
+    assert eegstore.open_store(tmp_path / "a.zarr").attributes.format == 2
 
 
 @pytest.mark.parametrize("codec", ["fast", "small", "archive"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 import eegstore
-from every_kind import PROFILES, build, write_input
+from every_kind import PROFILES, build, unpacked, write_input
 
 WIDE = ("trials/eeg", "trials/spectral", "trials/temporal", "stimuli/gradients")
 NOT_READ = {
@@ -47,7 +47,7 @@ READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The store of a profile, built once."""
     folder, built = tmp_path_factory.mktemp("profiles"), dict[str, Path]()
     write_input(folder)
@@ -57,7 +57,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
             built[profile] = build(folder, profile, executor="serial")
         return built[profile]
 
-    yield store
+    return store
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -72,6 +72,7 @@ def test_another_library_reads_the_values_that_eegstore_reads(
     for path in WIDE:
         table, name = path.split("/")
         expected = getattr(opened, table)[name][:]
-        found = READERS[library](store / path)
+        attributes = opened.document(path)["attributes"]
+        found = unpacked(READERS[library](store / path), attributes)
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.calls import given
+from eegstore.calls import check_array, given
+from eegstore.counts import Counts
 from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
 from eegstore.inputs import check_unchanged
@@ -20,6 +21,7 @@ from eegstore.overlap import Clock, Later, ahead
 from eegstore.plan import PlannedColumn, Task, WorkPlan
 from eegstore.quality import doubts
 from eegstore.receipts import read_receipt, receipt_path, write_receipt
+from eegstore.scan import no_counts
 from eegstore.shards import CHUNK_BYTES, ShardWriter, fill_value, rows_near
 from eegstore.tables import Block
 from eegstore.threads import n_threads
@@ -136,7 +138,7 @@ def _run_trials(
     -------
     ``invalid``: the rows whose signal has NaN or Inf; ``doubts``: the channels that look wrong.
     """
-    block_rows = rows_near(CHUNK_BYTES, me.columns["trials", "eeg"].layout.row_bytes)
+    block_rows = rows_near(CHUNK_BYTES, me.columns["trials", "eeg"].spec.row_bytes)
     eeg_spec, found_invalid, doubted = me.columns["trials", "eeg"].spec, list[int](), None
     for start, stop, eeg in ahead(clock.timed("eeg", _signals(me, task, columns, block_rows))):
         n_valid = me.rows["n_valid"][start:stop]
@@ -151,7 +153,7 @@ def _run_trials(
         values: dict[str, Any] = {"eeg": clean}
         for column in columns:
             if column.extract < 0:
-                write(column, eeg)
+                write(column, _stored(me, column, start, eeg, invalid))
                 continue
             rows = np.arange(start, stop)
             inputs = {
@@ -168,6 +170,24 @@ def _run_trials(
     return {"invalid": found_invalid, "doubts": doubted or {}}
 
 
+def _stored(
+    me: Worker,
+    column: PlannedColumn,
+    start: int,
+    eeg: NDArray[np.float32],
+    invalid: NDArray[np.int64],
+) -> NDArray[Any]:
+    """The signal as it is stored: itself, or its counts, of which each valid trial is exact."""
+    counts = Counts.of(column.attributes)
+    if counts is None:
+        return eeg
+    stored, inexact = counts.encode(eeg)
+    wrong = np.setdiff1d(inexact, invalid)
+    if len(wrong):
+        raise no_counts(me.recipe.source.plugin, start + int(wrong[0]))
+    return stored
+
+
 def _signals(
     me: Worker, task: Task, columns: Sequence[PlannedColumn], block_rows: int
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
@@ -179,7 +199,7 @@ def _signals(
         if from_source:
             eeg = me.call("source", me.source, me.recipe.source, me.source.read, start, stop)
             what = f"read({start}, {stop})"
-            _check("source", me.source, what, eeg, (stop - start, *shape))
+            check_array("source", me.source, what, eeg, (stop - start, *shape))
             if any(np.may_share_memory(before, eeg) for before in recent):
                 raise PluginError(
                     f"source {me.source.name!r}: {what} gave the array of the rows before again, "
@@ -189,17 +209,6 @@ def _signals(
         else:
             eeg = me.stored("trials", "eeg", np.arange(start, stop))
         yield start, stop, eeg
-
-
-def _check(
-    kind: str, plugin: Any, what: str, result: Any, shape: tuple[int, ...], dtype: str = "float32"
-) -> None:
-    """Refuse what a plugin gave where it is not an array of the shape and type it promised."""
-    given = getattr(result, "dtype", type(result).__name__), getattr(result, "shape", ())
-    if not isinstance(result, np.ndarray) or given != (np.dtype(dtype), shape):
-        raise PluginError(
-            f"{kind} {plugin.name!r}: {what} gave {given[0]} {given[1]}, expected {dtype} {shape}"
-        )
 
 
 def invalid_rows(eeg: NDArray[np.float32], n_valid: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -238,7 +247,9 @@ def _extract(
     plugin = me.extractor(column.extract)
     result = me.call("extractor", plugin, me.recipe.extract[column.extract], plugin, block)
     what = f"column {column.path}, rows {block.start} to {block.stop - 1},"
-    _check("extractor", plugin, what, result, (block.n_rows, *column.spec.shape), column.spec.dtype)
+    check_array(
+        "extractor", plugin, what, result, (block.n_rows, *column.spec.shape), column.spec.dtype
+    )
     if result.dtype.kind == "f":
         bad = ~np.isfinite(result.reshape(block.n_rows, -1)).all(axis=1)
         bad[invalid] = False

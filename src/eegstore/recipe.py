@@ -104,6 +104,12 @@ class StoreSection(BaseModel):
         description="With a codec that compresses: one row an inner chunk, for random access.",
     )
 
+    dtype: Literal["float32", "int16"] = Field(
+        default="float32",
+        description="Of eeg. int16: a signal as it was digitised, in half the bytes, its values "
+        "the same; any other is refused.",
+    )
+
     @field_validator("random")
     @classmethod
     def _compresses(cls, random: bool, info: ValidationInfo) -> bool:
