@@ -25,6 +25,8 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from eegstore.disk import start_sync
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -34,6 +36,7 @@ CHUNK_BYTES: Final = 1 << 20
 SHARD_BYTES: Final = 1 << 26
 CRC_BYTES: Final = 4
 PART_BYTES: Final = 1 << 18  # of small chunks that are encoded together
+STARTED_BYTES: Final = 1 << 23  # after which the disk is asked to begin
 MOST_COMING: Final = 3  # parts that are being encoded: what they refer to stays in memory
 ABSENT: Final = np.uint64(2**64 - 1)
 # Options of each profile's codec, by what they gave on 512 trials of 14 x 256 samples: float32 in
@@ -272,6 +275,7 @@ class ShardWriter:
         self._size = 0
         self._index = np.full((layout.chunks_per_shard, 2), ABSENT, dtype="<u8")
         self._n_chunks = 0
+        self._n_started = 0
         self._coming: deque[Future[list[list[Buffer]]]] = deque()
         self._digesting: Future[None] | None = None
         self._pending: NDArray[Any] | None = None
@@ -358,6 +362,9 @@ class ShardWriter:
             self._size += len(view)
             while len(view):
                 view = view[self._file.write(view) or 0 :]
+        if self._size - self._n_started >= STARTED_BYTES:
+            start_sync(self._file.fileno(), self._n_started, self._size - self._n_started)
+            self._n_started = self._size
 
     def _digest(self, pieces: list[Buffer]) -> None:
         for piece in pieces:
