@@ -49,6 +49,7 @@ nightly: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m 'nightly or promise' -n 2
 	$(BIN)/python tests/benchmarks/bench_build.py --scale 1 4
 	$(BIN)/python tests/benchmarks/bench_verify.py
+	$(BIN)/python tests/benchmarks/bench_write.py
 	$(BIN)/python tests/fuzz/fuzz.py --seconds 600
 
 # The peers have an environment of their own. MosaicML's streaming asks for older numpy and

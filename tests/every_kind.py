@@ -23,6 +23,7 @@ PROFILES: Final[dict[str, dict[str, Any]]] = {
     "random": {"codec": "fast", "random": True},
     "small": {"codec": "small"},
     "archive": {"codec": "archive"},
+    "int16": {"codec": "raw", "dtype": "int16"},
 }
 N_TRIALS: Final = 19  # in chunks of two, the last of which has one row of padding
 CH_NAMES: Final = ("Fz", "Cz", "Öz")
@@ -62,6 +63,14 @@ def given_columns() -> dict[str, NDArray[Any]]:
         "target": row % 4 == 0,
         "subject": np.array(["Łukasz", "Øyvind", "a\tb", ""])[row % 4],
     }
+
+
+def unpacked(stored: NDArray[Any], attributes: Mapping[str, Any]) -> NDArray[Any]:
+    """The values of a stored array, by the conventions of CF for packed data."""
+    if "scale_factor" not in attributes:
+        return stored
+    values = stored * np.float64(attributes["scale_factor"]) + attributes["add_offset"]
+    return np.where(stored == attributes["_FillValue"], np.nan, values).astype(np.float32)
 
 
 def write_input(folder: Path) -> None:

@@ -42,6 +42,10 @@ def option(line: str) -> Content:
 # A recipe file, and the parts of the message; all exit with 3.
 RECIPES: dict[str, tuple[Content, tuple[str, ...]]] = {
     "unknown key": (text('[store]\ncodek = "raw"\n'), ("store.codek", "did you mean 'codec'?")),
+    "random rows of raw chunks": (
+        text("[store]\nrandom = true\n"),
+        ("store.random: got True, expected a codec that compresses; of 'raw' each row is read",),
+    ),
     "unknown section": (text("[sorce]\n"), ("sorce: unknown key; did you mean 'source'?",)),
     "unknown option": (
         option("n_trails = 8"),

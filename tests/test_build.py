@@ -14,7 +14,17 @@ import pytest
 from PIL import Image
 
 import eegstore
-from eegstore import Block, ColumnSpec, InputError, PluginError, RecipeError, prepare, registry
+from eegstore import (
+    Block,
+    ColumnSpec,
+    InputError,
+    PluginError,
+    RecipeError,
+    commit,
+    plan,
+    prepare,
+    registry,
+)
 from eegstore_plugins.hog import Hog
 from eegstore_plugins.spectral import Spectral
 from eegstore_plugins.synthetic import Synthetic
@@ -364,8 +374,23 @@ def test_every_codec_profile_keeps_the_values(tmp_path: Path, codec: str) -> Non
     assert eegstore.verify(tmp_path / "a.zarr", deep=True) == []
 
 
-def test_random_access_stores_one_trial_an_inner_chunk(tmp_path: Path) -> None:
-    eegstore.build(recipe(store={"codec": "fast", "random": True}), tmp_path / "a.zarr")
+def test_a_store_of_an_older_format_is_replaced_only_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        for module in (plan, commit):
+            patch.setattr(module, "FORMAT", 1)
+        eegstore.build(recipe(), tmp_path / "a.zarr")
+    assert len(eegstore.open_store(tmp_path / "a.zarr").trials["eeg"]) == 60
+    with pytest.raises(InputError, match=r"would lose eeg.*: its format is older than 2, .*--over"):
+        eegstore.build(recipe(), tmp_path / "a.zarr")
+    eegstore.build(recipe(), tmp_path / "a.zarr", overwrite=True)
+    assert eegstore.open_store(tmp_path / "a.zarr").attributes.format == 2
+
+
+@pytest.mark.parametrize("codec", ["fast", "small", "archive"])
+def test_random_access_stores_one_trial_an_inner_chunk(tmp_path: Path, codec: str) -> None:
+    eegstore.build(recipe(store={"codec": codec, "random": True}), tmp_path / "a.zarr")
     store = eegstore.open_store(tmp_path / "a.zarr")
     assert store.trials["eeg"].values.layout.chunk_rows == 1
     np.testing.assert_array_equal(store.trials["eeg"][41], Synthetic(**EEG_OPTIONS).read(41, 42)[0])

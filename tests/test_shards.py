@@ -9,6 +9,7 @@ import resource
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from eegstore.documents import Documents
 from eegstore.reader import ShardedArray
 from eegstore.shards import (
     CRC_BYTES,
+    Codec,
     Layout,
     ShardWriter,
     effective_codec,
@@ -67,7 +69,11 @@ def values_of(layout: Layout, seed: int = 0) -> NDArray[Any]:
 
 
 def write(
-    folder: Path, layout: Layout, values: NDArray[Any], sizes: tuple[int, ...] = (7,)
+    folder: Path,
+    layout: Layout,
+    values: NDArray[Any],
+    sizes: tuple[int, ...] = (7,),
+    helpers: Executor | None = None,
 ) -> list[tuple[int, str]]:
     """Write all shards, in appends of these sizes, over and over; what ``finish`` returned."""
     finished = []
@@ -75,7 +81,7 @@ def write(
         path = folder / layout.shard_name(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         start, stop = layout.shard_range(shard)
-        with ShardWriter(path, layout) as writer:
+        with ShardWriter(path, layout, helpers) as writer:
             for size in itertools.cycle(sizes):
                 writer.append(values[start : min(start + size, stop)])
                 start += size
@@ -136,16 +142,34 @@ def test_rows_are_read_back_by_zarr_and_by_number(
 
 @settings(deadline=None, max_examples=60)
 @given(layout=layouts(), appends=st.lists(st.integers(1, 40), min_size=1))
-def test_bytes_do_not_depend_on_how_rows_are_appended(layout: Layout, appends: list[int]) -> None:
+def test_bytes_do_not_depend_on_how_rows_are_appended_nor_on_threads(
+    layout: Layout, appends: list[int]
+) -> None:
     values = values_of(layout)
     with tempfile.TemporaryDirectory() as temporary:
         once, many = Path(temporary, "once"), Path(temporary, "many")
         finished = write(once, layout, values, (layout.n_rows,))
-        assert write(many, layout, values, tuple(appends)) == finished
+        with ThreadPoolExecutor(3) as helpers:
+            assert write(many, layout, values, tuple(appends), helpers) == finished
         for shard, (size, digest) in enumerate(finished):
             content = (once / layout.shard_name(shard)).read_bytes()
             assert (many / layout.shard_name(shard)).read_bytes() == content
             assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_an_error_of_a_helping_thread_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(64, (3,), "float32", 64, 2, "fast")
+
+    def encode(_: Any) -> bytes:
+        raise MemoryError("no room to encode")
+
+    with ThreadPoolExecutor(2) as helpers, ShardWriter(tmp_path / "0", layout, helpers) as writer:
+        monkeypatch.setattr(writer, "_codec", Codec(encode, writer._codec.decode))
+        writer.append(values_of(layout))
+        with pytest.raises(MemoryError, match="no room to encode"):
+            writer.finish()
 
 
 def test_appends_take_any_strides_and_byte_order(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from eegstore.disk import digest_bytes, digest_json
 from eegstore.tables import Table
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 VERSION: Final = importlib.metadata.version("eegstore")
 DOCUMENT: Final = "zarr.json"
 ROW_DIMENSION: Final[dict[Table, str]] = {"trials": "trial", "stimuli": "stimulus"}

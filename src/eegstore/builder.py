@@ -50,13 +50,13 @@ from eegstore.prepare import (
     write_plan,
 )
 from eegstore.quality import hints
-from eegstore.reader import ShardedArray
 from eegstore.receipts import Receipt, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.recover import recover
 from eegstore.root import MARKER, beside, build_folder, is_building
 from eegstore.scan import pairing_plugin
 from eegstore.split import split
+from eegstore.wide import wide_array
 from eegstore.wording import MAX_TEXT, text_of
 from eegstore.worker import worker
 
@@ -116,7 +116,8 @@ def _valid(plan: Plan, receipts: Sequence[Mapping[str, Any]]) -> NDArray[np.bool
 
 
 def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
-    return WrittenColumn(column.spec, ShardedArray(store / column.path, column.layout))
+    array = wide_array(store / column.path, column.layout, column.attributes)
+    return WrittenColumn(column.spec, array)
 
 
 def _finish(plan: Plan, stages: Stages, run: Run, check: Callable[[], None]) -> Report:

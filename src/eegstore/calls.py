@@ -86,3 +86,14 @@ def _same(first: Any, second: Any) -> bool:
         return len(first) == len(second) and all(map(_same, first, second))
     one, other = np.asarray(first), np.asarray(second)
     return (one.dtype, one.shape) == (other.dtype, other.shape) and one.tobytes() == other.tobytes()
+
+
+def check_array(
+    kind: str, plugin: Any, what: str, result: Any, shape: tuple[int, ...], dtype: str = "float32"
+) -> None:
+    """Refuse what a plugin gave where it is not an array of the shape and type it promised."""
+    given = getattr(result, "dtype", type(result).__name__), getattr(result, "shape", ())
+    if not isinstance(result, np.ndarray) or given != (np.dtype(dtype), shape):
+        raise PluginError(
+            f"{kind} {plugin.name!r}: {what} gave {given[0]} {given[1]}, expected {dtype} {shape}"
+        )

@@ -135,7 +135,7 @@ class Commit:
                 key=column.key,
                 digest=digest,
                 shape=shape,
-                dtype=layout.dtype,
+                dtype=column.spec.dtype,
             )
         )
 

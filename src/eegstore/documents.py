@@ -27,13 +27,13 @@ def _codecs(layout: Layout) -> tuple[ArrayBytesCodec, list[BytesBytesCodec]]:
     plain = BytesCodec(endian="little" if np.dtype(layout.dtype).itemsize > 1 else None)
     if layout.codec == "fast":
         size = np.dtype(layout.dtype).itemsize
-        return plain, [BloscCodec(typesize=size, cname="lz4", clevel=5, shuffle="shuffle")]
+        return plain, [BloscCodec(typesize=size, **layout.options)]
     if layout.codec == "small":
-        return plain, [ZstdCodec(level=3, checksum=False)]
+        return plain, [ZstdCodec(checksum=False, **layout.options)]
     if layout.codec == "archive":
         from zarr.codecs.numcodecs import PCodec
 
-        return PCodec(level=8), []
+        return PCodec(**layout.options), []
     return plain, []
 
 

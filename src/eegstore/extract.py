@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.calls import given
+from eegstore.calls import check_array, given
+from eegstore.counts import Counts
 from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
 from eegstore.inputs import check_unchanged
+from eegstore.overlap import Clock, Later, ahead
 from eegstore.plan import PlannedColumn, Task, WorkPlan
 from eegstore.quality import doubts
 from eegstore.receipts import read_receipt, receipt_path, write_receipt
+from eegstore.scan import no_counts
 from eegstore.shards import CHUNK_BYTES, ShardWriter, fill_value, rows_near
 from eegstore.tables import Block
+from eegstore.threads import n_threads
 from eegstore.worker import Worker, temporary_folder, worker
 
 IMAGES_A_BLOCK: Final = 256
@@ -30,42 +33,9 @@ IDENTITY: Final[dict[tuple[str, ...], str]] = {
     ("image",): "content_id",
     ("caption",): "caption",
 }
+Write = Callable[[PlannedColumn, NDArray[Any]], None]
 STAGE_NAMES: Final = {"eeg": "read eeg", "image": "read images"}
-Item = TypeVar("Item")
-
-
-class Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    def timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
-        """The items, the time that each takes added to a stage."""
-        while True:
-            start = time.perf_counter()
-            item = next(items, None)
-            self.seconds[stage] += time.perf_counter() - start
-            if item is None:
-                return
-            yield item
-
-    def call(self, stage: str, call: Any, *arguments: Any) -> Any:
-        """A call, its time added to a stage."""
-        start = time.perf_counter()
-        try:
-            return call(*arguments)
-        finally:
-            self.seconds[stage] += time.perf_counter() - start
-
-
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, each made in another thread while the one before is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
+RECENT: Final = 8  # blocks that may be in use at once: read ahead, computed from, written
 
 
 def run_task(plan_file: str, number: int) -> dict[str, Any]:
@@ -87,14 +57,21 @@ def run_task(plan_file: str, number: int) -> dict[str, Any]:
     columns = [me.columns[task.table, name] for name in task.columns]
     clock = Clock()
     with ExitStack() as stack:
+        helpers = stack.enter_context(ThreadPoolExecutor(n_threads()))
         writers = {
             column.name: stack.enter_context(
-                ShardWriter(_temporary(me.plan, task, column), column.layout)
+                ShardWriter(_temporary(me.plan, task, column), column.layout, helpers)
             )
             for column in columns
         }
+        later = stack.enter_context(Later())
+
+        def write(column: PlannedColumn, values: NDArray[Any]) -> None:
+            later.call(clock.call, "write", writers[column.name].append, values)
+
         run = _run_trials if task.table == "trials" else _run_stimuli
-        facts = run(me, task, columns, writers, clock)
+        facts = run(me, task, columns, write, clock)
+        later.finish()
         written = {name: clock.call("write", writer.finish) for name, writer in writers.items()}
     # What a receipt vouches for goes by the key of the input as it was scanned.
     check_unchanged(me.plan.inputs[task.table])
@@ -139,8 +116,11 @@ def _stages(
     rows = task.stop - task.start
     sizes = {column.name: rows * column.layout.row_bytes for column in columns}
     sizes["write"] = n_bytes
-    for name, seconds in clock.seconds.items():
-        size = sizes.get(name, 0)
+    names = ("eeg", "image", "write", *(column.name for column in columns))
+    for name in dict.fromkeys(names):
+        if name not in clock.seconds:
+            continue
+        seconds, size = clock.seconds[name], sizes.get(name, 0)
         stage = STAGE_NAMES.get(name, name)
         yield {"name": stage, "of": task.table, "seconds": seconds, "rows": rows, "bytes": size}
 
@@ -149,7 +129,7 @@ def _run_trials(
     me: Worker,
     task: Task,
     columns: Sequence[PlannedColumn],
-    writers: Mapping[str, ShardWriter],
+    write: Write,
     clock: Clock,
 ) -> dict[str, Any]:
     """Block by block: the signal, then each column from those before it.
@@ -158,7 +138,7 @@ def _run_trials(
     -------
     ``invalid``: the rows whose signal has NaN or Inf; ``doubts``: the channels that look wrong.
     """
-    block_rows = rows_near(CHUNK_BYTES, me.columns["trials", "eeg"].layout.row_bytes)
+    block_rows = rows_near(CHUNK_BYTES, me.columns["trials", "eeg"].spec.row_bytes)
     eeg_spec, found_invalid, doubted = me.columns["trials", "eeg"].spec, list[int](), None
     for start, stop, eeg in ahead(clock.timed("eeg", _signals(me, task, columns, block_rows))):
         n_valid = me.rows["n_valid"][start:stop]
@@ -173,7 +153,7 @@ def _run_trials(
         values: dict[str, Any] = {"eeg": clean}
         for column in columns:
             if column.extract < 0:
-                clock.call("write", writers[column.name].append, eeg)
+                write(column, _stored(me, column, start, eeg, invalid))
                 continue
             rows = np.arange(start, stop)
             inputs = {
@@ -186,8 +166,26 @@ def _run_trials(
             )  # fmt: skip
             result = clock.call(column.name, _extract, me, column, block, invalid)
             values[column.name] = result
-            clock.call("write", writers[column.name].append, result)
+            write(column, result.copy())  # the plugin may fill it anew
     return {"invalid": found_invalid, "doubts": doubted or {}}
+
+
+def _stored(
+    me: Worker,
+    column: PlannedColumn,
+    start: int,
+    eeg: NDArray[np.float32],
+    invalid: NDArray[np.int64],
+) -> NDArray[Any]:
+    """The signal as it is stored: itself, or its counts, of which each valid trial is exact."""
+    counts = Counts.of(column.attributes)
+    if counts is None:
+        return eeg
+    stored, inexact = counts.encode(eeg)
+    wrong = np.setdiff1d(inexact, invalid)
+    if len(wrong):
+        raise no_counts(me.recipe.source.plugin, start + int(wrong[0]))
+    return stored
 
 
 def _signals(
@@ -195,33 +193,22 @@ def _signals(
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     """The EEG of a task, from the source, or from the store where it is there already."""
     from_source = any(column.extract < 0 for column in columns)
-    shape, before = me.columns["trials", "eeg"].spec.shape, None
+    shape, recent = me.columns["trials", "eeg"].spec.shape, deque[Any](maxlen=RECENT)
     for start in range(task.start, task.stop, block_rows):
         stop = min(start + block_rows, task.stop)
         if from_source:
             eeg = me.call("source", me.source, me.recipe.source, me.source.read, start, stop)
             what = f"read({start}, {stop})"
-            _check("source", me.source, what, eeg, (stop - start, *shape))
-            if before is not None and np.may_share_memory(before, eeg):
+            check_array("source", me.source, what, eeg, (stop - start, *shape))
+            if any(np.may_share_memory(before, eeg) for before in recent):
                 raise PluginError(
                     f"source {me.source.name!r}: {what} gave the array of the rows before again, "
                     "which are still in use; expected a new one"
                 )
-            before = eeg
+            recent.append(eeg)
         else:
             eeg = me.stored("trials", "eeg", np.arange(start, stop))
         yield start, stop, eeg
-
-
-def _check(
-    kind: str, plugin: Any, what: str, result: Any, shape: tuple[int, ...], dtype: str = "float32"
-) -> None:
-    """Refuse what a plugin gave where it is not an array of the shape and type it promised."""
-    given = getattr(result, "dtype", type(result).__name__), getattr(result, "shape", ())
-    if not isinstance(result, np.ndarray) or given != (np.dtype(dtype), shape):
-        raise PluginError(
-            f"{kind} {plugin.name!r}: {what} gave {given[0]} {given[1]}, expected {dtype} {shape}"
-        )
 
 
 def invalid_rows(eeg: NDArray[np.float32], n_valid: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -260,7 +247,9 @@ def _extract(
     plugin = me.extractor(column.extract)
     result = me.call("extractor", plugin, me.recipe.extract[column.extract], plugin, block)
     what = f"column {column.path}, rows {block.start} to {block.stop - 1},"
-    _check("extractor", plugin, what, result, (block.n_rows, *column.spec.shape), column.spec.dtype)
+    check_array(
+        "extractor", plugin, what, result, (block.n_rows, *column.spec.shape), column.spec.dtype
+    )
     if result.dtype.kind == "f":
         bad = ~np.isfinite(result.reshape(block.n_rows, -1)).all(axis=1)
         bad[invalid] = False
@@ -279,7 +268,7 @@ def _run_stimuli(
     me: Worker,
     task: Task,
     columns: Sequence[PlannedColumn],
-    writers: Mapping[str, ShardWriter],
+    write: Write,
     clock: Clock,
 ) -> dict[str, Any]:
     """Rows with one content are computed once; columns with one such notion share their input."""
@@ -303,7 +292,7 @@ def _run_stimuli(
         for column in members:
             values = np.concatenate(results[column.name])[inverse]
             written[column.name] = values
-            clock.call("write", writers[column.name].append, values)
+            write(column, values)
     return {}
 
 

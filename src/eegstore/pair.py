@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from eegstore.calls import given, guarded
 from eegstore.errors import PluginError, RecipeError
-from eegstore.reader import ShardedArray
 from eegstore.scan import Scan, pairing_plugin
 from eegstore.tables import Column, ColumnSpec, Pairs
+from eegstore.wide import WideArray
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class WrittenColumn:
     """A wide column whose shards are written and whose table is not committed yet."""
 
     spec: ColumnSpec
-    array: ShardedArray
+    array: WideArray
 
     def __len__(self) -> int:
         return len(self.array)

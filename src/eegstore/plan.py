@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from eegstore import registry
 from eegstore.attributes import FORMAT, ROW_DIMENSION
 from eegstore.calls import given, guarded
+from eegstore.counts import Counts
 from eegstore.disk import digest_json
 from eegstore.errors import PluginError, RecipeError
 from eegstore.inputs import InputFile
@@ -22,6 +25,7 @@ from eegstore.scan import (
     Scan,
     digest_array,
     digest_rows,
+    eeg_counts,
     eeg_spec,
     pairing_plugin,
     plugin_key,
@@ -139,17 +143,18 @@ def shard_rows(table: Table, found: Scan) -> int:
     return min(usual, rows_holding(found.n_rows[table]))
 
 
-def _layout(table: Table, spec: ColumnSpec, found: Scan) -> Layout:
+def _layout(table: Table, spec: ColumnSpec, found: Scan, dtype: str) -> Layout:
     store = found.recipe.store
     rows = shard_rows(table, found)
-    single = store.codec == "fast" and store.random
+    row_bytes = math.prod(spec.shape) * np.dtype(dtype).itemsize
+    single = store.random and store.codec != "raw"
     return Layout(
         n_rows=found.n_rows[table],
         row_shape=spec.shape,
-        dtype=spec.dtype,
+        dtype=dtype,
         shard_rows=rows,
-        chunk_rows=1 if single else min(rows_near(CHUNK_BYTES, spec.row_bytes), rows),
-        codec=effective_codec(store.codec, spec.dtype),
+        chunk_rows=1 if single else min(rows_near(CHUNK_BYTES, row_bytes), rows),
+        codec=effective_codec(store.codec, dtype),
     )
 
 
@@ -175,16 +180,19 @@ def stored_spec(column: str, spec: ColumnSpec, eeg: ColumnSpec) -> ColumnSpec:
 
 def _planned(
     found: Scan, table: Table, name: str, extract: int, reads: Mapping[str, str],
-    spec: ColumnSpec, origin: tuple[dict[str, Any], str],
+    spec: ColumnSpec, origin: tuple[dict[str, Any], str], counts: Counts | None = None,
 ) -> PlannedColumn:  # fmt: skip
     """A column; ``reads`` maps each input to its key, ``origin`` is its producer and its key."""
-    layout = _layout(table, spec, found)
+    dtype = spec.dtype if counts is None else "int16"
+    layout = _layout(table, spec, found, dtype)
     store = found.recipe.store
     # Any column of trials follows from the EEG too: which rows there are, and which are invalid.
     rows = found.source_key if table == "trials" else ""
-    key = digest_json([origin[1], dict(reads), rows, FORMAT, store.codec, store.random])
+    written = [FORMAT, store.codec, store.random, layout.options, dtype]
+    key = digest_json([origin[1], dict(reads), rows, *written])
     attributes = {
         **spec.attrs,
+        **(counts.attributes if counts else {}),
         "units": spec.units,
         "eegstore": {"key": key, "producer": origin[0], "inputs": dict(reads)},
     }
@@ -202,7 +210,8 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
     """
     eeg = eeg_spec(found.trials)
     source = (producer("source", found.source, found.recipe.source), found.source_key)
-    planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source)}
+    counts = eeg_counts(found) if found.recipe.store.dtype == "int16" else None
+    planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source, counts)}
     raw, keys = _readable(found)
     raw["trials", "eeg"], keys["trials", "eeg"] = eeg, planned["trials", "eeg"].key
     waiting = _extractors(found)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.attributes import DOCUMENT, ColumnEntry
+from eegstore.attributes import DOCUMENT, FORMAT, ColumnEntry
 from eegstore.calls import given, guarded
 from eegstore.disk import fsync_path, make_folder, put
 from eegstore.errors import InputError, PluginError
@@ -274,12 +274,11 @@ def losses(plan: Plan) -> list[str]:
 
 def _dropped(plan: Plan) -> str:
     names = ", ".join(entry.name for entry in plan.dropped)
-    changed = any(entry.path == "trials/eeg" for entry in plan.dropped)
-    reason = (
-        "it was built from other input or with another [source] or [store]"
-        if changed and "trials/eeg" in plan.keys
-        else "the recipe no longer has them"
-    )
+    reason = "the recipe no longer has them"
+    if any(entry.path == "trials/eeg" for entry in plan.dropped) and "trials/eeg" in plan.keys:
+        reason = "it was built from other input or with another [source] or [store]"
+        if plan.committed is not None and plan.committed.attributes.format < FORMAT:
+            reason = f"its format is older than {FORMAT}, which this eegstore writes"
     return f"{names}: {reason}" if names else ""
 
 

@@ -100,7 +100,7 @@ class ShardedArray:
         layout = self.layout
         n_chunks = layout.n_shards * layout.chunks_per_shard
         self._whole = Part.whole(layout)
-        self._codec = codec_of(layout.codec)
+        self._codec = codec_of(layout)
         self._files = self._shards.files()
         self._has_index = np.zeros(layout.n_shards, dtype=bool)
         self._offsets = np.zeros(n_chunks, dtype=np.int64)
@@ -146,7 +146,7 @@ class ShardedArray:
             Where ``out`` does not fit.
         """
         part = part or self._whole
-        out = _target(out, (len(rows), *part.shape), self.layout.dtype)
+        out = target_of(out, (len(rows), *part.shape), self.layout.dtype)
         if not out.size:
             return out
         chunks, within = np.divmod(rows, self.layout.chunk_rows)
@@ -168,7 +168,7 @@ class ShardedArray:
         layout, n_rows = self.layout, max(0, stop - start)
         if self._decoded is not None:
             return self.take(np.arange(start, start + n_rows), out=out)
-        out = _target(out, (n_rows, *layout.row_shape), layout.dtype)
+        out = target_of(out, (n_rows, *layout.row_shape), layout.dtype)
         if n_rows:
             self._copy(start, out.reshape(-1).view(np.uint8).reshape(n_rows, -1))
         return out
@@ -342,7 +342,7 @@ class ShardedArray:
         return self._shards.damage(shard, f"inner chunk {number} is not one of this column")
 
 
-def _target(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def target_of(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """What to fill: a new array, or the caller's if it fits."""
     if out is None:
         return empty(shape, dtype)

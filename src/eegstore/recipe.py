@@ -12,7 +12,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from eegstore.errors import RecipeError
 
@@ -93,8 +100,22 @@ class StoreSection(BaseModel):
         description="raw: mapped for training; fast: lz4; small: zstd; archive: pcodec.",
     )
     random: bool = Field(
-        default=False, description="With codec 'fast': one row an inner chunk, for random access."
+        default=False,
+        description="With a codec that compresses: one row an inner chunk, for random access.",
     )
+
+    dtype: Literal["float32", "int16"] = Field(
+        default="float32",
+        description="Of eeg. int16: a signal as it was digitised, in half the bytes, its values "
+        "the same; any other is refused.",
+    )
+
+    @field_validator("random")
+    @classmethod
+    def _compresses(cls, random: bool, info: ValidationInfo) -> bool:
+        if random and info.data.get("codec") == "raw":
+            raise ValueError("a codec that compresses; of 'raw' each row is read by itself already")
+        return random
 
 
 class Recipe(BaseModel):

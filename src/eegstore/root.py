@@ -14,7 +14,7 @@ from eegstore.disk import Place, read_regular
 from eegstore.errors import DamageError, EegStoreError, IncompleteError, InputError
 from eegstore.tables import Table
 
-READABLE: Final = (FORMAT,)
+READABLE: Final = (1, FORMAT)
 MARKER: Final = "eegstore-build"
 REMEDY: Final = "'eegstore build' mends it"
 

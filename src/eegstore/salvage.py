@@ -26,6 +26,7 @@ from eegstore.root import records_path
 from eegstore.store import Store, read_store
 from eegstore.tables import TABLES, Table
 from eegstore.verification import ALL, DataFile, check_files, data_files
+from eegstore.wide import values_dtype
 
 
 def committed_store(path: Path) -> tuple[Store, bool]:
@@ -79,7 +80,7 @@ def _rebuilt_column(path: Path, table: Table, name: str) -> tuple[ColumnEntry, d
         key=column["attributes"]["eegstore"]["key"],
         digest=digest_bytes(read_narrow(path, places[1], records).tobytes()),
         shape=[layout.n_rows, *layout.row_shape],
-        dtype=layout.dtype,
+        dtype=values_dtype(layout, column["attributes"]),
     )
     return entry, documents
 

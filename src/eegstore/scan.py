@@ -11,14 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import registry
-from eegstore.calls import given, guarded
+from eegstore.calls import check_array, given, guarded
+from eegstore.counts import Counts, counts_of
 from eegstore.disk import digest_bytes, digest_file, digest_json
-from eegstore.errors import RecipeError
+from eegstore.errors import InputError, RecipeError
 from eegstore.inputs import InputFile, input_files, option_paths
 from eegstore.protocols import Fingerprinted
 from eegstore.recipe import Recipe, Section, SourceSection
 from eegstore.tables import ColumnSpec, Stimuli, Table, Trials
 
+SAMPLED_PLACES: Final = 8
+SAMPLED_ROWS: Final = 8
+SAMPLED_BYTES: Final = 1 << 20
 STIMULI_COLUMNS: Final = ("image_path", "label", "concept", "caption", "content_id")
 
 
@@ -175,6 +179,50 @@ def eeg_spec(trials: Trials) -> ColumnSpec:
         units=trials.units,
         attrs={"sfreq": trials.sfreq, "ch_types": list(trials.ch_types)},
     )
+
+
+def eeg_counts(found: Scan) -> Counts:
+    """The counts of the EEG, from trials here and there in it.
+
+    Raises
+    ------
+    InputError
+        Where it is not in whole steps; names the first of those trials that shows it.
+    """
+    sample = _sampled(found)
+    counts = counts_of(np.stack(list(sample.values())))
+    if counts is not None:
+        return counts
+    signals = np.stack(list(sample.values()))
+    first = next(n for n in range(len(sample)) if counts_of(signals[: n + 1]) is None)
+    raise no_counts(found.source.name, list(sample)[first])
+
+
+def no_counts(source: str, trial: int) -> InputError:
+    """The error that names a trial which is not in whole steps."""
+    return InputError(
+        f"[source] {source}: trial {trial} (counted from 0) is not in whole steps of 16 bits, as "
+        "[store] dtype = 'int16' wants it (was the signal filtered, referenced again or scaled?); "
+        "leave dtype out"
+    )
+
+
+def _sampled(found: Scan) -> dict[int, NDArray[np.float32]]:
+    """Number and signal of some trials, from all over the recording."""
+    section, source, spec = found.recipe.source, found.source, eeg_spec(found.trials)
+    n_trials = found.trials.n_trials
+    n_rows = min(n_trials, SAMPLED_ROWS, max(1, SAMPLED_BYTES // spec.row_bytes))
+    sample: dict[int, NDArray[np.float32]] = {}
+    for start in np.linspace(0, n_trials - n_rows, SAMPLED_PLACES, dtype=np.int64).tolist():
+        if start in sample:
+            continue
+        rows = guarded(
+            "source", source, source.read, start, start + n_rows, limit_s=section.timeout_s
+        )
+        check_array("source", source, f"read({start}, {start + n_rows})", rows,
+                    (n_rows, *spec.shape))  # fmt: skip
+        sample |= {start + row: signal.copy() for row, signal in enumerate(rows)}
+    return dict(sorted(sample.items()))
 
 
 def pairing_plugin(found: Scan) -> Any:

@@ -21,14 +21,16 @@ from eegstore.attributes import (
     ColumnEntry,
     StoreAttributes,
 )
+from eegstore.counts import KEYS
 from eegstore.disk import Place, digest_bytes, read_regular
 from eegstore.errors import DamageError, IncompleteError, InputError
-from eegstore.reader import Part, ShardedArray
+from eegstore.reader import Part
 from eegstore.recipe import parse_recipe
 from eegstore.remote import location, together
 from eegstore.root import REMEDY, committed_documents, read_root, records_path
 from eegstore.shards import Layout
 from eegstore.tables import ColumnSpec, Table
+from eegstore.wide import WideArray, wide_array
 
 if TYPE_CHECKING:
     import xarray
@@ -51,9 +53,9 @@ class StoredColumn:
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """The array's attributes: unit, producer, keys of its inputs."""
-        attributes: dict[str, Any] = self._document["attributes"]
-        return attributes
+        """The array's attributes: unit, producer, keys of its inputs; not how it is stored."""
+        attributes = self._document["attributes"]
+        return {key: value for key, value in attributes.items() if key not in KEYS}
 
     @functools.cached_property
     def spec(self) -> ColumnSpec:
@@ -70,19 +72,20 @@ class StoredColumn:
         )
 
     @functools.cached_property
-    def values(self) -> ShardedArray | NDArray[Any]:
+    def values(self) -> WideArray | NDArray[Any]:
         """Where the rows are read from."""
         if self.entry.kind != "wide":
             return read_narrow(self._store.path, self.entry.path, self._document, self.entry.digest)
         sizes = self._store.shard_records(self.entry)[:, DIGEST_BYTES:].copy().view("<i8")[:, 0]
         folder = self._store.path / self.entry.path
-        return ShardedArray(folder, layout_of(self._document), sizes, self.entry.key)
+        attributes = self._document["attributes"]
+        return wide_array(folder, layout_of(self._document), attributes, sizes, self.entry.key)
 
     @property
     def layout(self) -> Layout | None:
         """Where the rows of a wide column lie; None for a narrow one."""
         values = self.values
-        return values.layout if isinstance(values, ShardedArray) else None
+        return values.layout if isinstance(values, WideArray) else None
 
     def __len__(self) -> int:
         return self.entry.shape[0]
@@ -90,7 +93,7 @@ class StoredColumn:
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
-            if step == 1 and isinstance(self.values, ShardedArray):
+            if step == 1 and isinstance(self.values, WideArray):
                 return self.values.read(start, max(start, stop))
             rows = np.arange(start, stop, step)
         if isinstance(rows, tuple):
@@ -98,7 +101,7 @@ class StoredColumn:
         if np.ndim(rows) == 0 and not isinstance(rows, (bool, np.bool_)):
             row = self._row_number(rows)
             values = self.values
-            return values.row(row) if isinstance(values, ShardedArray) else values[row]
+            return values.row(row) if isinstance(values, WideArray) else values[row]
         return self.take(row_numbers(self.entry.path, np.atleast_1d(rows), len(self)))
 
     def _row_number(self, row: Any) -> int:
@@ -114,7 +117,7 @@ class StoredColumn:
     ) -> NDArray[Any]:
         """The rows of these numbers, which are not checked; see ``ShardedArray.take``."""
         values = self.values
-        if isinstance(values, ShardedArray):
+        if isinstance(values, WideArray):
             return values.take(rows, part, out)
         found = values[rows]
         if out is None:

@@ -17,11 +17,11 @@ from eegstore import registry
 from eegstore.calls import guarded, repeated
 from eegstore.plan import WorkPlan
 from eegstore.protocols import Stateful
-from eegstore.reader import ShardedArray
 from eegstore.recipe import Section, parse_recipe
 from eegstore.root import build_folder
 from eegstore.scan import source_options
 from eegstore.tables import Table
+from eegstore.wide import WideArray, wide_array
 
 ROWS_FILE = "rows.npz"
 NOTE = ".running"
@@ -54,7 +54,7 @@ class Worker:
         self.recipe = parse_recipe(self.plan.recipe, "the plan's recipe")
         self.columns = {(column.table, column.name): column for column in self.plan.columns}
         self._extractors: dict[int, Any] = {}
-        self._arrays: dict[tuple[Table, str], ShardedArray] = {}
+        self._arrays: dict[tuple[Table, str], WideArray] = {}
 
     def _reader(self, kind: str, section: Section, options: dict[str, Any]) -> Any:
         """The source or the provider, with the state of the driver's scan where it keeps one."""
@@ -117,7 +117,7 @@ class Worker:
             return self.rows[f"{table}/{name}"][rows]
         if (table, name) not in self._arrays:
             column = self.columns[table, name]
-            array = ShardedArray(self.plan.store / column.path, column.layout)
+            array = wide_array(self.plan.store / column.path, column.layout, column.attributes)
             self._arrays[table, name] = array
         return self._arrays[table, name].take(rows)
 
