@@ -363,7 +363,8 @@ class ShardWriter:
             while len(view):
                 view = view[self._file.write(view) or 0 :]
         if self._size - self._n_started >= STARTED_BYTES:
-            start_sync(self._file.fileno(), self._n_started, self._size - self._n_started)
+            started = self._file.fileno(), self._n_started, self._size - self._n_started
+            self._helpers.submit(start_sync, *started)
             self._n_started = self._size
 
     def _digest(self, pieces: list[Buffer]) -> None:
