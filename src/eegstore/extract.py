@@ -57,7 +57,8 @@ def run_task(plan_file: str, number: int) -> dict[str, Any]:
     columns = [me.columns[task.table, name] for name in task.columns]
     clock = Clock()
     with ExitStack() as stack:
-        helpers = stack.enter_context(ThreadPoolExecutor(n_threads()))
+        # One more, because one may wait for the disk.
+        helpers = stack.enter_context(ThreadPoolExecutor(n_threads() + 1))
         writers = {
             column.name: stack.enter_context(
                 ShardWriter(_temporary(me.plan, task, column), column.layout, helpers)

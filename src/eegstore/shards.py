@@ -40,23 +40,25 @@ STARTED_BYTES: Final = 1 << 23  # after which the disk is asked to begin
 MOST_COMING: Final = 3  # parts that are being encoded: what they refer to stays in memory
 ABSENT: Final = np.uint64(2**64 - 1)
 # Options of each profile's codec, by what they gave on 512 trials of 14 x 256 samples: float32 in
-# steps of 0.51 uV; the same z-scored; the steps as int16. Speeds are of one core, in MB/s.
+# steps of 0.51 uV; the same z-scored; the steps as int16. Medians of five rounds on one core of a
+# busy machine, in MB/s: the ratios are exact, the speeds are not.
 #
-#   one row a chunk       size, of lz4's best setting      encode, the three         decode
-#   lz4 shuffle 5            1.10   1.08   1.06            460    320    420    2000  1800  2000
-#   lz4 bitshuffle 5         1.01   1.04   1.02            450    400    350    1400  1400  1900
-#   lz4 bitshuffle 9         1.00   1.03   1.00            370    320    270    1400  1400  1900
-#   lz4 without, 9           1.29   1.00   1.69            180    150    250     950   970  2700
-#   chunks of 1 MB        bytes in for a byte out
-#   lz4 shuffle 5            1.62   1.11   1.67            740    640    890    3900  5300  3900
-#   lz4 bitshuffle 5         1.71   1.12   1.75            960    650    770    1700  1200  2800
-#   zstd 3                   2.55   1.25   1.72            167     87     97     960   610   800
-#   zstd 5                   2.86   1.25   1.76             63     48     52    1060   560   750
-#   zstd 9                   2.80   1.26   1.76             29     39     26    1100   730   810
-#   blosc zstd shuffle 5     2.15   1.20   1.86      (bitshuffle: 1.77   1.18   1.97)
-#   pcodec 8                 3.22   1.73   2.36             94     30     65    2200   600  1100
-#   pcodec 10                3.92   1.74   2.36             82     27     65    1800   520  1100
-#   pcodec 12                4.11   1.74   2.37             74      8     63    1700   520  1000
+#   one row a chunk        bytes in for one out       encode               decode
+#   lz4 shuffle 5           1.55   1.07   1.64    1159   748   999    2484  1391  1799
+#   lz4 bitshuffle 5        1.70   1.11   1.70    1226   908   812    2055  2056  1613
+#   lz4 bitshuffle 9        1.71   1.12   1.72     811   631   787    2197  1842  1412
+#   lz4 without, 9          1.32   1.16   1.02     362   280   641    1833  1744  2655
+#   chunks of 1 MB
+#   lz4 shuffle 5           1.62   1.11   1.68    1714  1293  1696    3488  4589  2949
+#   lz4 bitshuffle 5        1.72   1.12   1.74    1773  1455  1097    2967  2859  1920
+#   zstd 3                  2.57   1.25   1.73     135   116    86    1024   732   480
+#   zstd 5                  2.89   1.25   1.77      70    58    62     852   731   793
+#   zstd 9                  2.82   1.25   1.77      32    35    34     611   908   468
+#   blosc zstd shuffle 5    2.16   1.20   1.86     100   119    98    1895  2486  2276
+#   ... bitshuffle 5        1.77   1.18   1.98     326   208   134    2067  1836  1458
+#   pcodec 8                3.31   1.74   2.37     132    39    70    1657   895  1076
+#   pcodec 10               4.00   1.74   2.38     124    34    57    1663   574   848
+#   pcodec 12               4.16   1.75   2.38     100    10    59    1738   716   728
 CODECS: Final[dict[str, dict[str, Any]]] = {
     "raw": {},
     "fast": {"cname": "lz4", "clevel": 5, "shuffle": "shuffle"},
@@ -363,7 +365,8 @@ class ShardWriter:
             while len(view):
                 view = view[self._file.write(view) or 0 :]
         if self._size - self._n_started >= STARTED_BYTES:
-            start_sync(self._file.fileno(), self._n_started, self._size - self._n_started)
+            started = self._file.fileno(), self._n_started, self._size - self._n_started
+            self._helpers.submit(start_sync, *started)
             self._n_started = self._size
 
     def _digest(self, pieces: list[Buffer]) -> None:

@@ -58,7 +58,7 @@ def z_scored(eeg: Signals) -> Signals:
 def ours(folder: Path, eeg: Signals, codec: str) -> None:
     """Write the shards as a task does: block by block."""
     layout = Layout(len(eeg), ROW, "float32", SHARD_ROWS, CHUNK_ROWS, codec)
-    with ThreadPoolExecutor(n_threads()) as helpers:
+    with ThreadPoolExecutor(n_threads() + 1) as helpers:
         for shard in range(layout.n_shards):
             path = folder / layout.shard_name(shard)
             path.parent.mkdir(parents=True)
