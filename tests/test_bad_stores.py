@@ -131,7 +131,7 @@ def test_a_store_of_the_future_is_refused_by_name_and_left_alone(tmp_path, whole
     (tmp_path / "recipe.toml").write_text(SOURCE)
     before = tree(tmp_path)
     outcome = run_command(*command, cwd=tmp_path, limit_s=LIMIT_S)
-    check_refused(outcome, 3, "s.zarr: store format 99 is newer than this eegstore reads (1)")
+    check_refused(outcome, 3, "s.zarr: store format 99 is newer than this eegstore reads (2)")
     assert tree(tmp_path) == before
 
 

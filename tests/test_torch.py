@@ -137,7 +137,7 @@ def test_workers_read_the_same(path: Path, start: str) -> None:
 def test_a_pickled_data_set_opens_the_store_itself(path: Path) -> None:
     dataset = Dataset(path, columns=COLUMNS, rows=np.array([9, 4, 4]))
     content = pickle.dumps(dataset)
-    assert len(content) < 1000
+    assert len(content) < 1000 + len(str(path))
     again = pickle.loads(content)
     assert len(again) == 3
     check_values(path, np.array([9, 4, 4]), epoch(DataLoader(again, batch_size=2)))
