@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eegstore import DamageError, decoding, mapping, threads
+from eegstore import DamageError, compiling, decoding, mapping, threads
 from eegstore.mapping import OneByOne, OneRange
 from eegstore.reader import Part, ShardedArray
 from eegstore.shards import Layout, effective_codec
@@ -50,8 +50,8 @@ def copied_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     is_compiled = request.param == "compiled"
     if is_compiled:
         pytest.importorskip("numba")
-        assert mapping._copy_pieces() is not None
-    monkeypatch.setattr(mapping, "BYTES_BEFORE_COMPILED", -1 if is_compiled else 1 << 62)
+        assert compiling.loaded() is not None
+    monkeypatch.setattr(compiling, "BYTES_BEFORE", -1 if is_compiled else 1 << 62)
 
 
 @pytest.mark.parametrize("in_one_range", [True, False])

@@ -1,7 +1,7 @@
-"""Copies of many pieces of memory in one call that the interpreter is free of (extra ``fast``).
+"""Copies and decodes many pieces of memory in one call without the interpreter (extra ``fast``).
 
-numpy's indexing asks for the interpreter again and again, so that threads wait for each other,
-and copies twice where the memory of the result is given.
+numpy's indexing, and a call of C for each piece, ask for the interpreter again and again, so that
+threads wait for each other.
 """
 
 from __future__ import annotations
@@ -66,3 +66,37 @@ def copy_pieces(source: Any, starts: Any, target: Any, n_bytes: Any) -> Any:
                 seen |= _byte_at(coming + np.uint64(at))
         _copy(target + np.uint64(piece) * n_bytes, source + np.uint64(starts[piece]), n_bytes)
     return seen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _called(_context: Any, function: Any, source: Any, target: Any, n_bytes: Any) -> Any:
+    """C's function of this address: (source, target, bytes, threads) to bytes."""
+
+    def generate(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(32)
+        kind = ir.FunctionType(number, [BYTES, BYTES, ir.IntType(64), number])
+        called = builder.inttoptr(arguments[0], kind.as_pointer())
+        places = [builder.inttoptr(place, BYTES) for place in arguments[1:3]]
+        return builder.call(called, [*places, arguments[3], number(1)])
+
+    return types.int32(types.uint64, types.uint64, types.uint64, types.uint64), generate
+
+
+@njit("int64(uint64, int64[::1], int64[::1], uint64)", nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def decode_pieces(function: Any, sources: Any, targets: Any, n_bytes: Any) -> Any:
+    """Decode pieces by a function such as Blosc's; which one is not of so many bytes, or -1.
+
+    Parameters
+    ----------
+    function
+        Address of ``blosc_decompress_ctx``.
+    sources, targets
+        Addresses, int64 (piece,).
+    n_bytes
+        Of a decoded piece.
+    """
+    for piece in range(len(sources)):
+        source, target = np.uint64(sources[piece]), np.uint64(targets[piece])
+        if _called(function, source, target, n_bytes) != n_bytes:
+            return piece
+    return -1

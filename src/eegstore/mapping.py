@@ -20,12 +20,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.compiling import compiling
 from eegstore.threads import share
 
 FILES_KEPT: Final = 128  # each holds a file open, of which many systems allow 1,024
 MOST_IN_ONE_RANGE: Final = 32_768  # Linux allows a process 65,530 mappings
 LARGE_BYTES: Final = 1 << 16  # a copy of these outweighs a step of Python
-BYTES_BEFORE_COMPILED: Final = 1 << 26  # are copied by numpy while numba is imported
 COMPILED_BYTES: Final = 1 << 20  # of a part
 PROT_NONE: Final = 0
 MAP_FIXED: Final = 0x10
@@ -35,42 +35,19 @@ FAILED: Final = ctypes.c_void_p(-1).value
 OpenFile = Callable[[int], int]
 
 
-class Gathering:
-    """How pieces of memory are copied: by compiled code, once that is worth its import."""
-
-    def __init__(self) -> None:
-        self._n_bytes = 0
-
-    def compiled(self, n_bytes: int) -> Any:
-        """``compiled.copy_pieces``, once this process has copied much; else None."""
-        self._n_bytes += n_bytes
-        return _copy_pieces() if self._n_bytes > BYTES_BEFORE_COMPILED else None
-
-
-gathering: Final = Gathering()
-
-
-@functools.cache
-def _copy_pieces() -> Any:
-    try:
-        from eegstore.compiled import copy_pieces
-    except Exception:  # whatever keeps numba from work: numpy copies the same bytes
-        return None
-    return copy_pieces
-
-
 def gather(memory: NDArray[np.uint8], starts: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
     """Copy pieces of memory, which start at these bytes, into uint8 (piece, byte), in threads."""
     n_pieces, n_bytes = out.shape
     if not out.size:
         return
-    compiled = gathering.compiled(out.nbytes)
+    compiled = compiling.for_bytes(out.nbytes)
     if compiled is not None:
         source, target = memory.ctypes.data, out.ctypes.data
         starts = np.ascontiguousarray(starts)
 
         def copy(first: int, stop: int) -> None:
-            compiled(source, starts[first:stop], target + first * n_bytes, n_bytes)
+            pieces = starts[first:stop]
+            compiled.copy_pieces(source, pieces, target + first * n_bytes, n_bytes)
 
         share(copy, n_pieces, n_bytes, COMPILED_BYTES)
     elif n_bytes >= LARGE_BYTES:
@@ -143,7 +120,9 @@ class Files(Protocol):
         All of the files have been asked for before.
         """
 
-    def addresses(self, files: NDArray[np.int64], starts: NDArray[np.int64]) -> list[int] | None:
+    def addresses(
+        self, files: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> NDArray[np.int64] | None:
         """Where bytes of files lie that have been asked for before; None if they may move."""
 
 
@@ -212,9 +191,9 @@ class OneRange(Mapped):
         """Copy pieces of files into ``out`` at once."""
         gather(self._memory, files * self._stride + starts, out)
 
-    def addresses(self, files: NDArray[np.int64], starts: NDArray[np.int64]) -> list[int]:
+    def addresses(self, files: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where bytes of files lie."""
-        found: list[int] = (self._base + files * self._stride + starts).tolist()
+        found: NDArray[np.int64] = self._base + files * self._stride + starts
         return found
 
     def _map(self, file: int) -> None:

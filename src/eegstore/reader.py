@@ -7,6 +7,7 @@ decoded into memory of the reader's own first. Either way a batch is then one ga
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,13 +18,14 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from eegstore.compiling import compiling
 from eegstore.decoding import DecodedChunks
 from eegstore.disk import Place
 from eegstore.errors import DamageError
 from eegstore.mapping import gather
 from eegstore.memory import empty
 from eegstore.opening import Shards
-from eegstore.shards import ABSENT, CRC_BYTES, Layout, blosc_function, codec_of
+from eegstore.shards import ABSENT, CRC_BYTES, Decompress, Layout, blosc_function, codec_of
 from eegstore.threads import share
 
 Rows = NDArray[np.int64]
@@ -232,13 +234,24 @@ class ShardedArray:
             share(self._decoder(chunks, out, rows), len(chunks), n_bytes)
             return
 
-        def decode(start: int, stop: int) -> None:
-            targets = (out.ctypes.data + rows[start:stop] * n_bytes).tolist()
-            for number, target in enumerate(targets, start):
-                if function(sources[number], target, n_bytes, 1) != n_bytes:
-                    raise self._not_ours(int(chunks[number]))
+        targets = out.ctypes.data + rows * n_bytes
+        compiled = compiling.for_bytes(len(chunks) * n_bytes)
+        pointer: Any = function
+        address = ctypes.cast(pointer, ctypes.c_void_p).value
 
-        share(decode, len(chunks), n_bytes)
+        def decode(start: int, stop: int) -> None:
+            some = sources[start:stop], targets[start:stop]
+            if compiled is not None:
+                wrong = compiled.decode_pieces(address, *some, n_bytes)
+            else:
+                wrong = _decode_each(function, *some, n_bytes)
+            if wrong >= 0:
+                raise self._not_ours(int(chunks[start + wrong]))
+
+        if compiled is None:  # threads would take the interpreter from each other
+            decode(0, len(chunks))
+        else:
+            share(decode, len(chunks), n_bytes)
 
     def _decoder(
         self, chunks: Rows, out: NDArray[np.uint8], rows: Rows
@@ -273,7 +286,7 @@ class ShardedArray:
         shard = chunk // self.layout.chunks_per_shard
         return self._files.view(shard, start, start + int(self._lengths[chunk]))
 
-    def _addresses(self, chunks: Rows) -> list[int] | None:
+    def _addresses(self, chunks: Rows) -> Rows | None:
         """Where the encoded bytes of chunks lie, checked; None where they stay nowhere."""
         if not self._files.in_memory:
             return None
@@ -340,6 +353,14 @@ class ShardedArray:
     def _not_ours(self, chunk: int) -> DamageError:
         shard, number = divmod(chunk, self.layout.chunks_per_shard)
         return self._shards.damage(shard, f"inner chunk {number} is not one of this column")
+
+
+def _decode_each(function: Decompress, sources: Rows, targets: Rows, n_bytes: int) -> int:
+    """As ``compiled.decode_pieces``."""
+    for piece, (source, target) in enumerate(zip(sources.tolist(), targets.tolist(), strict=True)):
+        if function(source, target, n_bytes, 1) != n_bytes:
+            return piece
+    return -1
 
 
 def target_of(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

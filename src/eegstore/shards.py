@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 T = TypeVar("T")
+Decompress = Callable[[int, int, int, int], int]
 
 CHUNK_BYTES: Final = 1 << 20
 SHARD_BYTES: Final = 1 << 26
@@ -227,7 +228,7 @@ def _blosc_bytes(data: memoryview) -> int:
 
 
 @functools.cache
-def blosc_function() -> Callable[[int, int, int, int], int] | None:
+def blosc_function() -> Decompress | None:
     """c-blosc's ``blosc_decompress_ctx(source, target, target_bytes, n_threads)``.
 
     numcodecs' compiled module exports it. A row of 14 KB takes a third of the time that it takes
@@ -241,7 +242,7 @@ def blosc_function() -> Callable[[int, int, int, int], int] | None:
         return None
     function.restype = ctypes.c_int
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    found: Callable[[int, int, int, int], int] = function
+    found: Decompress = function
     return found
 
 
