@@ -54,13 +54,15 @@ nightly: $(VENV)/installed-tests
 
 # The peers have an environment of their own. MosaicML's streaming asks for older numpy and
 # transformers than others here bear, and runs with newer ones: it comes without what it asks for,
-# but for what its import needs. A peer that cannot be installed or imported is named in the output.
+# but for what its import needs. torchvision's build is not torch's, and would keep transformers from
+# its own. A peer that cannot be installed or imported is named in the output.
 $(BENCH_VENV)/installed: pyproject.toml tests/constraints.txt tests/constraints-bench.txt
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_PIP) torch
 	$(BENCH_PIP) -e '.[all,bench]'
 	-$(BENCH_PIP) torcheeg
 	-$(BENCH_PIP) Brotli catalogue python-snappy zstd && $(BENCH_PIP) --no-deps mosaicml-streaming
+	-$(BENCH_BIN)/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 
 # How fast it is next to its peers; exit code 1 where a promise is not kept. The quick one takes

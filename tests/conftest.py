@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,12 @@ PROMISES = {
     "P13": "nothing in a data file is executed",
     "P14": "bad input: the documented exit code, a line or two",
 }
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands under test: a job in a shell's background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
