@@ -96,6 +96,16 @@ def test_trials_without_a_stimulus_are_left_out_where_one_is_asked_for(store: St
     assert some.batch([0, 1])["concept"].tolist() == ["3", "3"]
 
 
+@pytest.mark.parametrize("column", ["concept", "hog"])
+def test_a_trial_without_a_stimulus_never_has_the_last_ones_value(
+    store: Store, column: str
+) -> None:
+    loader = TrialLoader(store, rows=[3, 10])
+    assert loader.values("stimulus").tolist()[1] == -1
+    with pytest.raises(IndexError, match=f"^stimuli/{column}: row -1 of 10; "):
+        loader.values(column)
+
+
 def test_skipped_trials_are_in_no_loader(with_skipped: Store) -> None:
     assert with_skipped.splits == {"skipped": 2, "train": 10}
     good = [0, 1, 3, 4, 5, 6, 8, 9, 10, 11]

@@ -116,12 +116,19 @@ def test_rows_are_read_into_the_callers_array(tmp_path: Path, codec: str) -> Non
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16", "uint8"])
-def test_rows_of_many_pieces_are_whole(tmp_path: Path, dtype: str) -> None:
+def test_large_rows_are_whole(tmp_path: Path, dtype: str) -> None:
     layout = Layout(9, (64, 1024), dtype, 4, 2, "raw")
     array, values = written(tmp_path, layout), values_of(layout)
     rows = np.array([8, 0, 5, 5])
     np.testing.assert_array_equal(array.take(rows), values[rows])
-    np.testing.assert_array_equal(array.take(rows, Part.whole(layout)), values[rows])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("row", [-1, 50, 63, 64, 10**12, -(10**12)])
+def test_a_row_that_is_not_there_is_never_copied(tmp_path: Path, codec: str, row: int) -> None:
+    array = written(tmp_path, Layout(50, (3, 5), "float32", 32, 4, codec))
+    with pytest.raises(IndexError, match=f"{row} .*of 50|to {row} of 50"):
+        array.take(np.array([7, row]))
 
 
 @pytest.mark.parametrize("codec", ["fast", "small", "archive"])

@@ -145,8 +145,17 @@ class TrialLoader:
         return {name: self._values(read, chosen) for name, read in self._reads.items()}
 
     def values(self, name: str) -> NDArray[Any]:
-        """A column of all of the loader's trials at once, such as ``label`` or ``concept``."""
-        return self._values(self._read_of(name, False), np.arange(len(self)))
+        """A column of all of the loader's trials at once, such as ``label`` or ``concept``.
+
+        Raises
+        ------
+        IndexError
+            Where a trial without a stimulus has no such value.
+        """
+        read = self._read_of(name, False)
+        if read.is_joined:
+            row_numbers(read.column.entry.path, self._stimulus[self.rows], len(read.column))
+        return self._values(read, np.arange(len(self)))
 
     def chunks(self) -> tuple[NDArray[np.int64], int]:
         """In which inner chunk of the largest column each trial lies; how many to shuffle together.

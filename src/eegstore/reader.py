@@ -144,6 +144,8 @@ class ShardedArray:
         ------
         DamageError
             Where a chunk or a shard is damaged or missing, or was replaced by a later build.
+        IndexError
+            Where there is no such row.
         ValueError
             Where ``out`` does not fit.
         """
@@ -151,6 +153,9 @@ class ShardedArray:
         out = target_of(out, (len(rows), *part.shape), self.layout.dtype)
         if not out.size:
             return out
+        # What follows copies from addresses. As an unsigned number a negative one is too large.
+        if rows.view(np.uint64).max() >= self.layout.n_rows:
+            raise IndexError(f"rows from {rows.min()} to {rows.max()} of {self.layout.n_rows}")
         chunks, within = np.divmod(rows, self.layout.chunk_rows)
         pieces = out.reshape(-1).view(np.uint8).reshape(len(rows) * len(part.starts), -1)
         if self._decoded is None:
