@@ -139,7 +139,8 @@ def test_a_column_that_another_build_replaces_is_not_mixed_with_it(
     for column in (unknown, again):
         with pytest.raises(DamageError, match=replaced):
             column.take(np.arange(5))
-    known.values._decoded._slot_of[:] = -1  # as if other chunks had taken their places
+    decoded = known.values._decoded
+    decoded._forget(np.arange(decoded.n_slots))  # as if other chunks had taken their places
     with pytest.raises(DamageError, match=replaced):
         known[:3]
     np.testing.assert_array_equal(

@@ -87,10 +87,9 @@ def test_a_fork_has_helpers_of_its_own() -> None:
 
 @pytest.fixture
 def nothing_free() -> Iterator[None]:
-    gc.collect()
-    memory._free.clear()
+    memory.pool.forget()
     yield
-    memory._free.clear()
+    memory.pool.forget()
 
 
 SHAPE = (256, 14, 256)
@@ -121,17 +120,15 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
     for round_ in range(3):
         held = [memory.empty((20 + round_, 1 << 20), "uint8") for _ in range(9)]
         del held
-        kept = sum(size * len(blocks) for size, blocks in memory._free.items())
-        assert 0 < kept <= memory.KEPT_BYTES
+        assert 0 < memory.pool.n_bytes <= memory.KEPT_BYTES
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (5,), (1 << 10, 1 << 10, 100)])
 def test_what_is_small_or_huge_is_not_kept(shape: tuple[int, ...]) -> None:
-    before = {size: len(blocks) for size, blocks in memory._free.items()}
+    before = memory.pool.n_bytes
     array = memory.empty(shape, "uint8")
     assert array.shape == shape
-    del array
-    assert {size: len(blocks) for size, blocks in memory._free.items()} == before
+    assert memory.pool.n_bytes == before
 
 
 @pytest.mark.usefixtures("nothing_free")

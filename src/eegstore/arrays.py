@@ -86,10 +86,12 @@ def row_numbers(where: str, rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
         return np.flatnonzero(rows)
     if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
         raise IndexError(f"{where}: rows must be integers, a slice or a mask")
-    outside = rows[(rows < 0) | (rows >= n_rows)]
-    if len(outside):
+    numbers = rows.astype(np.int64, copy=False)
+    # As an unsigned number a negative one is too large.
+    if len(rows) and numbers.view(np.uint64).max() >= n_rows:
+        outside = rows[(numbers < 0) | (numbers >= n_rows)]
         raise IndexError(
             f"{where}: row {outside[0]} of {n_rows}; rows count from 0, "
             "and an unpaired trial (stimulus -1) has none"
         )
-    return rows.astype(np.int64)
+    return numbers

@@ -31,11 +31,14 @@ class DecodedChunks:
         uint8, (slot, byte): the system gives them when they are used.
     n_slots
         How many chunks there is room for.
+    places
+        int64, (chunk,): addresses of the decoded chunks; 0 where they are not here.
     """
 
     def __init__(self, n_chunks: int, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
         self.n_slots = max(1, min(n_chunks, KEPT_BYTES // chunk_bytes))
+        self.places = np.zeros(n_chunks, dtype=np.int64)
         self._slot_of = np.full(n_chunks, -1)
         self._chunk_in = np.full(self.n_slots, -1)
         self._last_use = np.zeros(self.n_slots, dtype=np.int64)
@@ -60,11 +63,13 @@ class DecodedChunks:
             self._forget(free)
             decode(missing, self.memory, free)
             self._slot_of[missing], self._chunk_in[free] = free, missing
+            self.places[missing] = self.memory.ctypes.data + free * self._chunk_bytes
             self._last_use[free] = self._n_uses
         return self._slot_of[chunks]
 
     def _forget(self, slots: NDArray[np.int64]) -> None:
         before = self._chunk_in[slots]
         self._slot_of[before[before >= 0]] = -1
+        self.places[before[before >= 0]] = 0
         self._chunk_in[slots] = -1
         self._last_use[slots] = 0

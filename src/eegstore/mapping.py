@@ -20,13 +20,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.compiling import compiling
 from eegstore.threads import share
 
 FILES_KEPT: Final = 128  # each holds a file open, of which many systems allow 1,024
 MOST_IN_ONE_RANGE: Final = 32_768  # Linux allows a process 65,530 mappings
 LARGE_BYTES: Final = 1 << 16  # a copy of these outweighs a step of Python
-COMPILED_BYTES: Final = 1 << 20  # of a part
 PROT_NONE: Final = 0
 MAP_FIXED: Final = 0x10
 MAP_NORESERVE: Final = 0x4000
@@ -40,17 +38,7 @@ def gather(memory: NDArray[np.uint8], starts: NDArray[np.int64], out: NDArray[np
     n_pieces, n_bytes = out.shape
     if not out.size:
         return
-    compiled = compiling.for_bytes(out.nbytes)
-    if compiled is not None:
-        source, target = memory.ctypes.data, out.ctypes.data
-        starts = np.ascontiguousarray(starts)
-
-        def copy(first: int, stop: int) -> None:
-            pieces = starts[first:stop]
-            compiled.copy_pieces(source, pieces, target + first * n_bytes, n_bytes)
-
-        share(copy, n_pieces, n_bytes, COMPILED_BYTES)
-    elif n_bytes >= LARGE_BYTES:
+    if n_bytes >= LARGE_BYTES:
         share(functools.partial(_copy_each, memory, starts, out), n_pieces, n_bytes)
     else:
         share(functools.partial(_index, *_window(memory, starts, out)), n_pieces, n_bytes)
@@ -120,10 +108,8 @@ class Files(Protocol):
         All of the files have been asked for before.
         """
 
-    def addresses(
-        self, files: NDArray[np.int64], starts: NDArray[np.int64]
-    ) -> NDArray[np.int64] | None:
-        """Where bytes of files lie that have been asked for before; None if they may move."""
+    def address(self, file: int) -> int:
+        """Where a file lies that has been asked for before; 0 if it may move."""
 
 
 class Mapped:
@@ -191,10 +177,9 @@ class OneRange(Mapped):
         """Copy pieces of files into ``out`` at once."""
         gather(self._memory, files * self._stride + starts, out)
 
-    def addresses(self, files: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where bytes of files lie."""
-        found: NDArray[np.int64] = self._base + files * self._stride + starts
-        return found
+    def address(self, file: int) -> int:
+        """Where a file lies."""
+        return self._base + file * self._stride
 
     def _map(self, file: int) -> None:
         if self._sizes[file] >= 0:
@@ -240,8 +225,9 @@ class OneByOne(Mapped):
             gather(self._map(file), starts[where], some)
             out[where] = some
 
-    def addresses(self, files: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
-        """None: a file may be unmapped when the next one is mapped."""
+    def address(self, file: int) -> int:
+        """0: it may be unmapped when the next one is mapped."""
+        return 0
 
     def _map(self, file: int) -> NDArray[np.uint8]:
         with self._lock:

@@ -6,10 +6,11 @@ The pages of fresh memory cost more than the copy of a batch into them.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import mmap
-import weakref
+import os
+import sys
+import threading
 from typing import Any, Final
 
 import numpy as np
@@ -18,41 +19,75 @@ from numpy.typing import NDArray
 LEAST_BYTES: Final = 1 << 19  # what is smaller comes from memory that the allocator keeps
 MOST_BYTES: Final = 1 << 26
 KEPT_BYTES: Final = 1 << 27
-
-# Size to the blocks of that size that nothing refers to; lists, because their methods are atomic.
-_free: dict[int, list[mmap.mmap]] = {}
+Block = NDArray[np.uint8]
 
 
-def empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """As ``numpy.empty``."""
-    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    if not LEAST_BYTES <= n_bytes <= MOST_BYTES or not hasattr(mmap, "MAP_ANONYMOUS"):
-        return np.empty(shape, dtype)
-    block = _block(n_bytes)
-    lease = (ctypes.c_uint8 * n_bytes).from_buffer(block)
-    # Whatever views the memory, a tensor too, holds the lease.
-    weakref.finalize(lease, _give_back, block).atexit = False
-    values: NDArray[Any] = np.frombuffer(memoryview(lease), np.uint8).view(dtype).reshape(shape)
-    return values
+def _references(blocks: list[Block], number: int) -> int:
+    block = blocks[number]
+    return sys.getrefcount(block)
 
 
-def _block(n_bytes: int) -> mmap.mmap:
-    """Memory of at least so many bytes."""
-    quarter = 1 << (n_bytes.bit_length() - 3)
-    size = -(-n_bytes // quarter) * quarter
-    try:
-        return _free[size].pop()
-    except LookupError:
-        pass
-    # Not shared with a fork, which is a reader of its own.
-    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(AttributeError, OSError):
-        block.madvise(mmap.MADV_HUGEPAGE)
-    return block
+# Which references are counted differs between interpreters. Where threads count them apart, and
+# where there is no anonymous memory, nothing is used again.
+UNUSED: Final = _references([np.empty(1, dtype=np.uint8)], 0)
+IS_KEEPING: Final = (
+    hasattr(mmap, "MAP_ANONYMOUS") and getattr(sys, "_is_gil_enabled", lambda: True)()
+)
 
 
-def _give_back(block: mmap.mmap) -> None:
-    kept = sum(size * len(blocks) for size, blocks in list(_free.items()))
-    if kept + len(block) > KEPT_BYTES:
-        _free.clear()  # what is read now is of other sizes
-    _free.setdefault(len(block), []).append(block)
+class Pool:
+    """Blocks of memory, of which each is given out while nothing but the pool refers to it.
+
+    Attributes
+    ----------
+    n_bytes
+        Of all blocks.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep no block; those that are in use stay as long as they are."""
+        self._blocks: dict[int, list[Block]] = {}
+        self.n_bytes = 0
+        self._lock = threading.Lock()
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """As ``numpy.empty``."""
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if not IS_KEEPING or not LEAST_BYTES <= n_bytes <= MOST_BYTES:
+            return np.empty(shape, dtype)
+        quarter = 1 << (n_bytes.bit_length() - 3)
+        size = -(-n_bytes // quarter) * quarter
+        with self._lock:
+            block = self._unused(size)
+            if block is None:
+                block = self._new(size)
+            # Whatever views the memory, a tensor too, refers to the block.
+            return block[:n_bytes].view(dtype).reshape(shape)
+
+    def _unused(self, size: int) -> Block | None:
+        blocks = self._blocks.get(size, [])
+        for number in range(len(blocks)):
+            if _references(blocks, number) == UNUSED:
+                return blocks[number]
+        return None
+
+    def _new(self, size: int) -> Block:
+        # Not shared with a fork, which is a reader of its own.
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(AttributeError, OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        block = np.frombuffer(memory, dtype=np.uint8)
+        if self.n_bytes + size > KEPT_BYTES:  # what is read now is of other sizes
+            self._blocks, self.n_bytes = {}, 0
+        self._blocks.setdefault(size, []).append(block)
+        self.n_bytes += size
+        return block
+
+
+pool: Final = Pool()
+empty: Final = pool.empty
+if hasattr(os, "register_at_fork"):  # the lock may be held by a thread that is not in the fork
+    os.register_at_fork(after_in_child=pool.forget)

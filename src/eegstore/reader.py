@@ -18,7 +18,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from eegstore.compiling import compiling
+from eegstore.crew import crew_for
 from eegstore.decoding import DecodedChunks
 from eegstore.disk import Place
 from eegstore.errors import DamageError
@@ -108,6 +108,8 @@ class ShardedArray:
         self._offsets = np.zeros(n_chunks, dtype=np.int64)
         self._lengths = np.zeros(n_chunks, dtype=np.int64)  # without their checksums
         self._checked = np.zeros(n_chunks, dtype=bool)
+        # Addresses of the encoded chunks that were checked and do not move; else 0.
+        self._places = np.zeros(n_chunks, dtype=np.int64)
         is_mapped = layout.codec == "raw" and self._files.in_memory
         self._decoded = None if is_mapped else DecodedChunks(n_chunks, layout.chunk_bytes)
         self._lock = threading.RLock()
@@ -153,21 +155,16 @@ class ShardedArray:
         out = target_of(out, (len(rows), *part.shape), self.layout.dtype)
         if not out.size:
             return out
-        # What follows copies from addresses. As an unsigned number a negative one is too large.
-        if rows.view(np.uint64).max() >= self.layout.n_rows:
-            raise IndexError(f"rows from {rows.min()} to {rows.max()} of {self.layout.n_rows}")
-        chunks, within = np.divmod(rows, self.layout.chunk_rows)
-        pieces = out.reshape(-1).view(np.uint8).reshape(len(rows) * len(part.starts), -1)
+        values = out.reshape(len(rows), -1).view(np.uint8)
         if self._decoded is None:
-            self._touch(chunks)
-            shards = chunks // self.layout.chunks_per_shard
-            starts = part.within(self._offsets[chunks] + within * self.layout.row_bytes)
-            self._files.gather(np.repeat(shards, len(part.starts)), starts, pieces)
+            self._take_mapped(rows, part, values)
         elif self.layout.chunk_rows == 1 and part is self._whole:
-            self._decode(chunks, pieces.reshape(len(rows), -1), np.arange(len(rows)))
+            self._check(rows)
+            self._decode(rows, values, np.arange(len(rows)))
         else:
+            self._check(rows)
             with self._alone():
-                self._take_decoded(self._decoded, chunks, within, part, pieces)
+                self._take_decoded(self._decoded, rows, part, values)
         return out
 
     def read(self, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -207,59 +204,73 @@ class ShardedArray:
         data = bytearray(self._data(chunk)[within * n_bytes : (within + 1) * n_bytes])
         return np.frombuffer(data, self.layout.dtype).reshape(self.layout.row_shape)
 
+    def _take_mapped(self, rows: Rows, part: Part, out: NDArray[np.uint8]) -> None:
+        """Copy rows into uint8 (row, byte), from where they are mapped."""
+        if _copied(self._places, rows, self.layout, part, out):
+            return
+        self._check(rows)
+        chunks, within = np.divmod(rows, self.layout.chunk_rows)
+        self._touch(chunks)
+        if _copied(self._places, rows, self.layout, part, out):
+            return
+        shards = np.repeat(chunks // self.layout.chunks_per_shard, len(part.starts))
+        starts = part.within(self._offsets[chunks] + within * self.layout.row_bytes)
+        self._files.gather(shards, starts, out.reshape(len(starts), -1))
+
     def _take_decoded(
-        self,
-        decoded: DecodedChunks,
-        chunks: Rows,
-        within: Rows,
-        part: Part,
-        pieces: NDArray[np.uint8],
+        self, decoded: DecodedChunks, rows: Rows, part: Part, out: NDArray[np.uint8]
     ) -> None:
         """As many chunks at a time as there is room for."""
+        if _copied(decoded.places, rows, self.layout, part, out):
+            return
+        chunks, within = np.divmod(rows, self.layout.chunk_rows)
         wanted = np.unique(chunks)
-        by_row = pieces.reshape(len(chunks), -1)
         for start in range(0, len(wanted), decoded.n_slots):
             some = wanted[start : start + decoded.n_slots]
             slots = decoded.hold(some, self._decode)
             where = np.flatnonzero((chunks >= some[0]) & (chunks <= some[-1]))
-            first = slots[np.searchsorted(some, chunks[where])] * self.layout.chunk_bytes
-            starts = part.within(first + within[where] * self.layout.row_bytes)
             is_all = len(where) == len(chunks)
-            target = pieces if is_all else np.empty((len(starts), part.piece_bytes), np.uint8)
-            gather(decoded.memory.reshape(-1), starts, target)
+            target = out if is_all else np.empty((len(where), out.shape[1]), np.uint8)
+            if not _copied(decoded.places, rows[where], self.layout, part, target):
+                first = slots[np.searchsorted(some, chunks[where])] * self.layout.chunk_bytes
+                starts = part.within(first + within[where] * self.layout.row_bytes)
+                gather(decoded.memory.reshape(-1), starts, target.reshape(len(starts), -1))
             if not is_all:
-                by_row[where] = target.reshape(len(where), -1)
+                out[where] = target
 
-    def _decode(self, chunks: Rows, out: NDArray[np.uint8], rows: Rows) -> None:
+    def _check(self, rows: Rows) -> None:
+        # Chunks are found by address. As an unsigned number a negative row is too large.
+        if rows.view(np.uint64).max() >= self.layout.n_rows:
+            raise IndexError(f"rows from {rows.min()} to {rows.max()} of {self.layout.n_rows}")
+
+    def _decode(self, chunks: Rows, out: NDArray[np.uint8], targets: Rows) -> None:
         """Decode chunks into rows of uint8 (row, byte), in threads."""
-        n_bytes = self.layout.chunk_bytes
-        function = blosc_function() if self.layout.codec == "fast" else None
-        sources = self._addresses(chunks) if function else None
-        if function is None or sources is None:
-            share(self._decoder(chunks, out, rows), len(chunks), n_bytes)
-            return
+        if not self._decode_in_place(chunks, out, targets):
+            share(self._decoder(chunks, out, targets), len(chunks), self.layout.chunk_bytes)
 
-        targets = out.ctypes.data + rows * n_bytes
-        compiled = compiling.for_bytes(len(chunks) * n_bytes)
-        pointer: Any = function
-        address = ctypes.cast(pointer, ctypes.c_void_p).value
-
-        def decode(start: int, stop: int) -> None:
-            some = sources[start:stop], targets[start:stop]
-            if compiled is not None:
-                wrong = compiled.decode_pieces(address, *some, n_bytes)
+    def _decode_in_place(self, chunks: Rows, out: NDArray[np.uint8], targets: Rows) -> bool:
+        """Whether a function of C's has decoded the chunks, from where they stay in memory."""
+        is_blosc = self.layout.codec == "fast" and self._files.in_memory
+        function = blosc_function() if is_blosc else None
+        if function is None:
+            return False
+        crew = crew_for(len(chunks) * self.layout.chunk_bytes)
+        for is_touched in (False, True):
+            if crew is None:  # threads would take the interpreter from each other
+                failed = _decode_each(function, self._places[chunks], out, targets)
             else:
-                wrong = _decode_each(function, *some, n_bytes)
-            if wrong >= 0:
-                raise self._not_ours(int(chunks[start + wrong]))
-
-        if compiled is None:  # threads would take the interpreter from each other
-            decode(0, len(chunks))
-        else:
-            share(decode, len(chunks), n_bytes)
+                what = chunks, self._places, targets, out
+                failed = crew.decode_chunks(_address(function), *what)
+            if failed < 0:
+                return True
+            if self._places[chunks[failed]]:
+                raise self._not_ours(int(chunks[failed]))
+            if not is_touched:
+                self._touch(chunks)
+        return False
 
     def _decoder(
-        self, chunks: Rows, out: NDArray[np.uint8], rows: Rows
+        self, chunks: Rows, out: NDArray[np.uint8], targets: Rows
     ) -> Callable[[int, int], None]:
         """What decodes some of the chunks, of which all bytes were asked for together."""
         self._read_indexes(chunks)
@@ -269,7 +280,7 @@ class ShardedArray:
             for number in range(start, stop):
                 chunk = int(chunks[number])
                 try:
-                    self._codec.decode(self._sound(chunk, data[number]), out[int(rows[number])])
+                    self._codec.decode(self._sound(chunk, data[number]), out[int(targets[number])])
                 except (ValueError, RuntimeError):  # what the codecs raise
                     raise self._not_ours(chunk) from None
 
@@ -290,14 +301,6 @@ class ShardedArray:
         start = int(self._offsets[chunk])
         shard = chunk // self.layout.chunks_per_shard
         return self._files.view(shard, start, start + int(self._lengths[chunk]))
-
-    def _addresses(self, chunks: Rows) -> Rows | None:
-        """Where the encoded bytes of chunks lie, checked; None where they stay nowhere."""
-        if not self._files.in_memory:
-            return None
-        self._touch(chunks)
-        shards = chunks // self.layout.chunks_per_shard
-        return self._files.addresses(shards, self._offsets[chunks])
 
     def _touch(self, chunks: Rows) -> None:
         """Check the chunks that have not been."""
@@ -326,7 +329,10 @@ class ShardedArray:
             raise self._shards.damage(shard, f"inner chunk {number} fails its crc32c")
         if self._codec.says(data[:-CRC_BYTES]) not in (None, self.layout.chunk_bytes):
             raise self._not_ours(chunk)
-        self._checked[chunk] = self._files.in_memory
+        if self._files.in_memory:
+            self._checked[chunk] = True
+            where = self._files.address(chunk // self.layout.chunks_per_shard)
+            self._places[chunk] = where + self._offsets[chunk] if where else 0
         return data[:-CRC_BYTES]
 
     def _read_indexes(self, chunks: Rows) -> None:
@@ -360,11 +366,31 @@ class ShardedArray:
         return self._shards.damage(shard, f"inner chunk {number} is not one of this column")
 
 
-def _decode_each(function: Decompress, sources: Rows, targets: Rows, n_bytes: int) -> int:
-    """As ``compiled.decode_pieces``."""
-    for piece, (source, target) in enumerate(zip(sources.tolist(), targets.tolist(), strict=True)):
-        if function(source, target, n_bytes, 1) != n_bytes:
-            return piece
+def _copied(places: Rows, rows: Rows, layout: Layout, part: Part, out: NDArray[np.uint8]) -> bool:
+    """Whether compiled code has copied the rows, because all of their chunks are in memory.
+
+    ``places`` are the chunks' addresses, int64 (chunk,), and 0 where they are not.
+    """
+    crew = crew_for(out.nbytes)
+    if crew is None:
+        return False
+    sizes = layout.n_rows, layout.chunk_rows, layout.row_bytes
+    return crew.copy_rows(rows, places, *sizes, part.starts, part.piece_bytes, out) < 0
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def _decode_each(
+    decompress: Decompress, sources: Rows, out: NDArray[np.uint8], targets: Rows
+) -> int:
+    """Decode what lies at addresses into rows of ``out``; which one failed, or -1."""
+    n_bytes = out.shape[1]
+    places = out.ctypes.data + targets * n_bytes
+    for number, (source, target) in enumerate(zip(sources.tolist(), places.tolist(), strict=True)):
+        if source == 0 or decompress(source, target, n_bytes, 1) != n_bytes:
+            return number
     return -1
 
 

@@ -38,8 +38,20 @@ def share(
         for start in starts:  # another thread takes the next: an iterator of a range is atomic
             call(start, min(start + size, n_items))
 
-    n_helpers = min(n_threads(), -(-n_items // size)) - 1
-    helpers = [_Helper(work) for _ in range(n_helpers)]
+    together(work, -(-n_items // size))
+
+
+def together(work: Callable[[], None], n_parts: int) -> None:
+    """Call in several threads at once what shares its work among those that call it.
+
+    Parameters
+    ----------
+    work
+        Takes what nobody has taken, until nothing is left; holds no lock that another call needs.
+    n_parts
+        More threads than that would find nothing.
+    """
+    helpers = [_Helper(work) for _ in range(min(n_threads(), n_parts) - 1)]
     for helper in helpers:
         _queue(os.getpid()).put(helper)
     try:

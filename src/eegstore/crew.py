@@ -1,0 +1,65 @@
+"""The threads of a process that share the jobs of compiled code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore.compiling import compiling
+from eegstore.threads import n_threads
+
+Words = NDArray[np.int64]
+
+
+class Crew:
+    """Copies and decodes in several threads, without the interpreter.
+
+    Parameters
+    ----------
+    compiled
+        The module of compiled code.
+    """
+
+    def __init__(self, compiled: ModuleType) -> None:
+        self._compiled = compiled
+        self._n_helpers = n_threads() - 1
+        self._words = np.zeros((self._n_helpers + 1) * compiled.LINE_WORDS, dtype=np.int64)
+        compiled.assemble(self._words, self._n_helpers)
+        for number in range(1, self._n_helpers + 1):
+            threading.Thread(
+                target=compiled.help_out,
+                args=(self._words, number),
+                name=f"eegstore-crew-{number}",
+                daemon=True,
+            ).start()
+
+    def copy_rows(self, rows: Words, *what: object) -> int:
+        """``compiled.copy_rows``, from its argument ``rows`` on."""
+        compiled, rows = self._compiled, np.ascontiguousarray(rows)
+        found: int = compiled.copy_rows(self._words, self._n_helpers, compiled.COPY, rows, *what)
+        return found
+
+    def decode_chunks(self, function: int, *what: object) -> int:
+        """``compiled.decode_chunks``, from its argument ``function`` on."""
+        compiled = self._compiled
+        found: int = compiled.decode_chunks(
+            self._words, self._n_helpers, compiled.DECODE, function, *what
+        )
+        return found
+
+
+def crew_for(n_bytes: int) -> Crew | None:
+    """The process' crew, once there was much to copy or decode; else None."""
+    compiled = compiling.for_bytes(n_bytes)
+    return None if compiled is None else _crew(os.getpid(), compiled)
+
+
+@functools.lru_cache(maxsize=1)
+def _crew(_process: int, compiled: ModuleType) -> Crew:
+    """Those of a parent process are not in a fork."""
+    return Crew(compiled)
