@@ -16,22 +16,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import psutil
 from bench_build import anonymous
 from material import TRIALS, Material, material, usual
 from peers import ARRAYS, TABLES, ArrowTorch, MemoryMap, Missing, Peer, check, opened
-from rounds import BATCH, RandomBatches, no_collection, seconds, times_faster, warm
+from rounds import BATCH, MOST_CALLS, RandomBatches, Row, no_collection, seconds, times_faster, warm
 from streams import LitData, Mosaic, TorchEeg
 
 import eegstore
 import eegstore.torch
 from eegstore import samplers
+from eegstore.decoding import KEPT_BYTES
+from eegstore.reader import ShardedArray
+from eegstore.threads import n_threads
 
-Row = tuple[str, float, str]
 READERS = (*ARRAYS, *TABLES, LitData, Mosaic, TorchEeg)
 SLOW = (ArrowTorch, LitData, Mosaic)  # left out where quick
 BLOCK = 4096
@@ -88,13 +92,14 @@ def against_memmap(trials: Material, n_rounds: int) -> Row:
     """Random batches of the default codec."""
     mapped = theirs(MemoryMap(trials))
     faster = times_faster(ours(trials, trials.store()), mapped, n_rounds)
-    return f"random batches of {BATCH}: raw vs np.memmap", faster, ">= 1.4"
+    most = times_faster(BareCopies(trials), mapped, n_rounds)
+    return Row(f"random batches of {BATCH}: raw vs np.memmap", faster, ">= 1.4", most)
 
 
 def against_peers(trials: Material, quick: bool) -> list[Row]:
     """The same next to each peer that is there."""
     found = []
-    mine = ours(trials, trials.store())
+    mine, bare = ours(trials, trials.store()), BareCopies(trials)
     for kind in READERS:
         if quick and kind in SLOW:
             continue
@@ -104,8 +109,10 @@ def against_peers(trials: Material, quick: bool) -> list[Row]:
             NOTES.append(str(missing))
             continue
         warm(peer.path)
-        faster = times_faster(mine, theirs(peer), 3 if quick else 7)
-        found.append((f"random batches of {BATCH}: raw vs {peer.name}", faster, ">= 8"))
+        other, n_rounds = theirs(peer), 3 if quick else 7
+        faster = times_faster(mine, other, n_rounds)
+        most = times_faster(bare, other, n_rounds)
+        found.append(Row(f"random batches of {BATCH}: raw vs {peer.name}", faster, ">= 8", most))
     return found
 
 
@@ -113,8 +120,11 @@ def fast_random(trials: Material, n_rounds: int) -> Row:
     """A compressed row is a chunk of its own."""
     store = trials.store("fast-random", codec="fast", random=True)
     warm(store)
-    faster = times_faster(ours(trials, store), theirs(MemoryMap(trials)), n_rounds)
-    return f"random batches of {BATCH}: fast, random = true vs np.memmap", faster, ">= 0.5"
+    mapped = theirs(MemoryMap(trials))
+    faster = times_faster(ours(trials, store), mapped, n_rounds)
+    most = times_faster(BareDecoding(store, BATCH), mapped, n_rounds)
+    what = f"random batches of {BATCH}: fast, random = true vs np.memmap"
+    return Row(what, faster, ">= 0.5", most)
 
 
 def window(trials: Material, codec: str, limit: str, n_rounds: int) -> Row:
@@ -128,9 +138,71 @@ def window(trials: Material, codec: str, limit: str, n_rounds: int) -> Row:
         order = samplers.WindowShuffle(chunks, BATCH, window_chunks=together, seed=seed)
         return lambda: _some_batches(read, order.batches(order.next_epoch())[:MOST_BATCHES])
 
-    mine = timed(data.__getitems__, 1)
-    faster = times_faster(mine, timed(mapped.batch, 2), max(5, n_rounds // 3))
-    return f"window shuffle: {codec} vs np.memmap in such an order", faster, limit
+    mine, other, n_rounds = timed(data.__getitems__, 1), timed(mapped.batch, 2), n_rounds // 3
+    faster = times_faster(mine, other, max(5, n_rounds))
+    most = times_faster(BareDecoding(store, BATCH), other, max(5, n_rounds))
+    return Row(f"window shuffle: {codec} vs np.memmap in such an order", faster, limit, most)
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _copy_each(source: Any, rows: Any, out: Any) -> None:
+    for number, row in enumerate(rows):
+        out[number % len(out)] = source[row]
+
+
+class BareCopies:
+    """Seconds that a batch of random rows takes where nothing is done but to copy them.
+
+    Compiled loops copy from the mapped file into a batch's memory, in as many threads as there are
+    processors, which meet once for many batches.
+    """
+
+    def __init__(self, trials: Material) -> None:
+        self._source = trials.eeg.reshape(len(trials.eeg), -1)
+        self._rng = np.random.default_rng(7)
+        self._pool = ThreadPoolExecutor(n_threads())
+        n_rows = min(BATCH, len(trials.eeg)) // n_threads()
+        self._outs = [np.zeros((n_rows, *self._source.shape[1:]), np.float32) for _ in self._each]
+        self()
+
+    @property
+    def _each(self) -> range:
+        return range(n_threads())
+
+    def __call__(self) -> float:
+        n_rows = len(self._outs[0]) * MOST_CALLS
+        rows = [self._rng.integers(0, len(self._source), n_rows) for _ in self._each]
+
+        def copy() -> None:
+            list(self._pool.map(_copy_each, [self._source] * len(rows), rows, self._outs))
+
+        return seconds(copy) / MOST_CALLS
+
+
+class BareDecoding:
+    """Seconds that it takes to do nothing but decode the bytes of a batch, in all threads."""
+
+    def __init__(self, store: Path, n_trials: int) -> None:
+        values = eegstore.open_store(store).trials["eeg"].values
+        assert isinstance(values, ShardedArray)
+        self._values, layout = values, values.layout
+        self._n_chunks = max(1, min(len(values), MOST_CALLS * n_trials) // layout.chunk_rows)
+        self._batches = self._n_chunks * layout.chunk_rows / n_trials
+        slots = max(1, min(self._n_chunks, KEPT_BYTES // layout.chunk_bytes))
+        self._memory = np.zeros((slots, layout.chunk_bytes), np.uint8)
+        self()
+
+    def __call__(self) -> float:
+        chunks = np.random.default_rng(8).permutation(self._n_chunks)
+        parts = [
+            chunks[at : at + len(self._memory)] for at in range(0, len(chunks), len(self._memory))
+        ]
+
+        def decode() -> None:
+            for part in parts:
+                self._values._decode(part, self._memory, np.arange(len(part)))
+
+        return seconds(decode) / self._batches
 
 
 def _some_batches(read: Callable[[Any], object], batches: Sequence[Any]) -> float:
@@ -153,8 +225,8 @@ def one_trial(trials: Material, n_reads: int) -> list[Row]:
         other += _each(lambda row: np.array(mapped[row]), len(mapped), seed + 1)
     more = [np.percentile(mine, part) - np.percentile(other, part) for part in (50, 99)]
     return [
-        ("one random trial: p50 of raw - np.memmap, µs", float(more[0]), "<= 15"),
-        ("one random trial: p99 of raw - np.memmap, µs", float(more[1]), "<= 60"),
+        Row("one random trial: p50 of raw - np.memmap, µs", float(more[0]), "<= 15"),
+        Row("one random trial: p99 of raw - np.memmap, µs", float(more[1]), "<= 60"),
     ]
 
 
@@ -181,7 +253,7 @@ def sequential(trials: Material, n_rounds: int) -> Row:
     faster = times_faster(
         timed(lambda some: column[some]), timed(lambda some: np.array(mapped[some])), n_rounds
     )
-    return "in order, 4,096 trials at a time: raw vs np.memmap", faster, ">= 0.9"
+    return Row("in order, 4,096 trials at a time: raw vs np.memmap", faster, ">= 0.9")
 
 
 def opening(quick: bool, n_rounds: int) -> Row:
@@ -201,7 +273,7 @@ def opening(quick: bool, n_rounds: int) -> Row:
 
     taken = float(np.median([seconds(first) for _ in range(n_rounds)]))
     what = f"open {n_shards:,} shards of {shard_trials} trials, and the first batch: ms"
-    return what, 1e3 * taken, "<= 100"
+    return Row(what, 1e3 * taken, "<= 100")
 
 
 def memory(quick: bool) -> Row:
@@ -209,7 +281,7 @@ def memory(quick: bool) -> Row:
     n_trials = TRIALS["quick" if quick else "full"]
     peaks = [peak_bytes(material(some).store()) for some in (n_trials // 4, n_trials)]
     what = f"peak memory of an epoch: {n_trials:,} trials / {n_trials // 4:,}"
-    return what, peaks[1] / peaks[0], "<= 1.1"
+    return Row(what, peaks[1] / peaks[0], "<= 1.1")
 
 
 def peak_bytes(store: Path) -> int:
@@ -257,8 +329,8 @@ def main() -> None:
     elif arguments.figures:
         figures(usual(arguments.quick))
     else:
-        for what, ratio, limit in rows(arguments.quick):
-            print(f"{ratio:9.2f}  {limit:8}  {what}", flush=True)
+        for what, ratio, limit, most in map(Row._make, rows(arguments.quick)):
+            print(f"{ratio:9.2f}  {limit:8} {most:9.2f}  {what}", flush=True)
         print("\n".join(NOTES))
 
 

@@ -8,10 +8,11 @@ round: with the same rows, whoever comes second finds them in the processor's ca
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,21 @@ BATCH = 256
 LEAST_S = 0.02  # of one measurement: below it the clock and the scheduler count too much
 MOST_CALLS = 64
 Rows = NDArray[np.int64]
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes
+    ----------
+    most
+        The ratio that the machine gives at most, whoever programs it, measured beside; or NaN.
+    """
+
+    what: str
+    ratio: float
+    limit: str
+    most: float = math.nan
 
 
 @contextmanager
