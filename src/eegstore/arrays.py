@@ -80,11 +80,12 @@ def read_narrow(
 def row_numbers(where: str, rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     """int64, (row,): the rows that a list of numbers, none of them negative, or a mask names."""
     rows = np.asarray(rows)
-    if rows.dtype.kind == "b":
+    kind = rows.dtype.kind
+    if kind == "b":
         if rows.shape != (n_rows,):
             raise IndexError(f"{where}: a mask of {rows.shape} for {n_rows} rows")
         return np.flatnonzero(rows)
-    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
+    if rows.ndim != 1 or (kind not in "iu" and len(rows)):
         raise IndexError(f"{where}: rows must be integers, a slice or a mask")
     numbers = rows.astype(np.int64, copy=False)
     # As an unsigned number a negative one is too large.

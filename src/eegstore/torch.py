@@ -134,8 +134,9 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         numbers
             int, (trial,): which, counted within this data set.
         """
-        read = self.trials.batch(numbers)
-        batch = Batch((name, self._tensor(values)) for name, values in read.items())
+        batch = Batch(self.trials.batch(numbers))
+        for name, values in batch.items():
+            batch[name] = self._tensor(values)
         return batch if self._transform is None else self._transform(batch)
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor | list[str]:

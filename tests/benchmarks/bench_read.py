@@ -16,11 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import psutil
 from bench_build import anonymous
@@ -32,9 +30,9 @@ from streams import LitData, Mosaic, TorchEeg
 import eegstore
 import eegstore.torch
 from eegstore import samplers
+from eegstore.crew import crew_for
 from eegstore.decoding import KEPT_BYTES
-from eegstore.reader import ShardedArray
-from eegstore.threads import n_threads
+from eegstore.reader import Part, ShardedArray
 
 READERS = (*ARRAYS, *TABLES, LitData, Mosaic, TorchEeg)
 SLOW = (ArrowTorch, LitData, Mosaic)  # left out where quick
@@ -144,39 +142,25 @@ def window(trials: Material, codec: str, limit: str, n_rounds: int) -> Row:
     return Row(f"window shuffle: {codec} vs np.memmap in such an order", faster, limit, most)
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _copy_each(source: Any, rows: Any, out: Any) -> None:
-    for number, row in enumerate(rows):
-        out[number % len(out)] = source[row]
-
-
-class BareCopies:
+class BareCopies(RandomBatches):
     """Seconds that a batch of random rows takes where nothing is done but to copy them.
 
-    Compiled loops copy from the mapped file into a batch's memory, in as many threads as there are
-    processors, which meet once for many batches.
+    Compiled code copies in all threads, from memory that was checked, into one batch's memory.
     """
 
     def __init__(self, trials: Material) -> None:
-        self._source = trials.eeg.reshape(len(trials.eeg), -1)
-        self._rng = np.random.default_rng(7)
-        self._pool = ThreadPoolExecutor(n_threads())
-        n_rows = min(BATCH, len(trials.eeg)) // n_threads()
-        self._outs = [np.zeros((n_rows, *self._source.shape[1:]), np.float32) for _ in self._each]
-        self()
-
-    @property
-    def _each(self) -> range:
-        return range(n_threads())
-
-    def __call__(self) -> float:
-        n_rows = len(self._outs[0]) * MOST_CALLS
-        rows = [self._rng.integers(0, len(self._source), n_rows) for _ in self._each]
-
-        def copy() -> None:
-            list(self._pool.map(_copy_each, [self._source] * len(rows), rows, self._outs))
-
-        return seconds(copy) / MOST_CALLS
+        data = dataset(trials.store())
+        values = eegstore.open_store(trials.store()).trials["eeg"].values
+        assert isinstance(values, ShardedArray)
+        crew = crew_for(1 << 30)
+        assert crew is not None
+        layout, part = values.layout, Part.whole(values.layout)
+        out = np.zeros((BATCH, layout.row_bytes), np.uint8)
+        sizes = layout.n_rows, layout.chunk_rows, layout.row_bytes
+        for start in range(0, len(data), BLOCK):
+            values.take(np.arange(start, min(start + BLOCK, len(data))))
+        where = values._places, *sizes, part.starts, part.piece_bytes, out
+        super().__init__(lambda rows: crew.copy_rows(rows, *where), len(data), seed=7)
 
 
 class BareDecoding:
