@@ -140,10 +140,8 @@ def _format_parameters(format_name: str) -> Iterator[inspect.Parameter]:
     from eegstore import registry
 
     with contextlib.redirect_stdout(sys.stderr):
-        exporters = registry.usable("exporter")
-    for plugin in exporters:
-        if plugin.name != format_name:
-            continue
+        found = registry.named("exporter", format_name)
+    for plugin in [one for one in found if one.cls is not None]:
         fields = registry.options_model(cast(Any, plugin.cls)).model_fields
         for name, field in fields.items():
             flag = "--" + name.replace("_", "-")
@@ -230,22 +228,6 @@ def verify_command(
         checked = "every byte is" if deep else "metadata, presence and sizes are"
         show(f"{store}: {checked} as committed", quiet)
     return DamageError.exit_code if found else 0
-
-
-@app.command("plugins")
-@reported
-def plugins_command(json_: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """List the plugins that are installed."""
-    from eegstore import registry, render
-
-    found = registry.plugins()
-    if json_:
-        print_json([one.row() for one in found])
-        return
-    show(render.plugins(found), quiet)
-    if debug:
-        for one in found:
-            sys.stderr.write(one.trace)
 
 
 class Schema(StrEnum):
