@@ -158,7 +158,26 @@ def entry(plugin: Plugin) -> Entry:
 def _docstring(cls: type[Any]) -> str:
     """What a class says of itself; dataclasses without a docstring are given their signature."""
     text = inspect.cleandoc(cls.__doc__ or "")
-    return "" if text.startswith(f"{cls.__name__}(") else text
+    return "" if text.startswith(f"{cls.__name__}(") else _unwrapped(text)
+
+
+def _unwrapped(text: str) -> str:
+    """The text with each paragraph on one line, for any width; tables and lists stay."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        begins = not line.strip() or line.lstrip().startswith("- ") or set(line) == {"-"}
+        before = lines[-1] if lines else ""
+        item = before.lstrip().startswith("- ")
+        alike = item or _indent(before) == _indent(line)
+        if begins or not before.strip() or set(before) == {"-"} or not alike:
+            lines.append(line)
+        else:
+            lines[-1] = f"{before} {line.strip()}"
+    return "\n".join(lines)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _written(plugin: Plugin) -> ColumnSpec | None:
@@ -177,7 +196,7 @@ def _written(plugin: Plugin) -> ColumnSpec | None:
         return None
 
 
-def _options(cls: type[Any]) -> Iterator[Option]:
+def _options(cls: Any) -> Iterator[Option]:
     schema = registry.options_model(cls).model_json_schema()
     definitions, required = schema.get("$defs", {}), schema.get("required", ())
     for name, option in schema.get("properties", {}).items():
@@ -202,7 +221,8 @@ def _branches(schema: Schema, definitions: Schema) -> list[Schema]:
     """The ways to write a value; TOML has no null: the option is left out for it."""
     schema = _resolved(schema, definitions)
     branches = [_resolved(one, definitions) for one in schema.get("anyOf", [schema])]
-    return [one for one in branches if one.get("type") != "null"]
+    there = [one for one in branches if one.get("type") != "null"]
+    return sorted(there, key=lambda one: one.get("type") == "array")
 
 
 def _type(schema: Schema, definitions: Schema) -> str:
@@ -236,7 +256,8 @@ def example(plugin: Plugin) -> str:
     """The section of a recipe that names a plugin with the options it needs, or the command."""
     if plugin.kind not in SECTIONS:
         return COMMANDS[plugin.kind].format(plugin.name)
-    schema = registry.options_model(_class(plugin)).model_json_schema()
+    cls: Any = plugin.cls
+    schema = registry.options_model(cls).model_json_schema()
     lines = [SECTIONS[plugin.kind], f'plugin = "{plugin.name}"']
     for name in schema.get("required", ()):
         value = _value(name, schema["properties"][name], schema.get("$defs", {}))
@@ -244,14 +265,9 @@ def example(plugin: Plugin) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _class(plugin: Plugin) -> type[Any]:
-    assert plugin.cls is not None
-    return plugin.cls
-
-
 def _value(name: str, option: Schema, definitions: Schema) -> Any:
     """A value that an option may have: the author's example, or the simplest of its type."""
-    schema = _branches(option, definitions)[-1]
+    schema = _branches(option, definitions)[0]
     given = option.get("examples") or schema.get("examples") or schema.get("enum")
     if given or "const" in schema:
         return given[0] if given else schema["const"]
@@ -264,4 +280,6 @@ def _value(name: str, option: Schema, definitions: Schema) -> Any:
         return [_value(name, item, definitions) for item in items]
     if kind in ("boolean", "object"):
         return True if kind == "boolean" else {}
-    return f"path/to/{name}" if schema.get("format") == "path" else name
+    if schema.get("format") == "path":
+        return "path/to/data" if name == "path" else f"path/to/{name}"
+    return name

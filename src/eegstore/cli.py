@@ -14,6 +14,8 @@ import typer
 
 from eegstore import __version__
 from eegstore.errors import DamageError
+from eegstore.plugin_commands import Debug, Json, Quiet
+from eegstore.plugin_commands import app as plugins_app
 from eegstore.terminal import open_streams, print_json, progress, reported, show, tell, write
 
 app = typer.Typer(
@@ -24,9 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="A store's folder.")]
 
 
@@ -228,6 +227,9 @@ def verify_command(
         checked = "every byte is" if deep else "metadata, presence and sizes are"
         show(f"{store}: {checked} as committed", quiet)
     return DamageError.exit_code if found else 0
+
+
+app.add_typer(plugins_app, name="plugins")
 
 
 class Schema(StrEnum):

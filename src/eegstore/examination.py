@@ -1,4 +1,4 @@
-"""Examines the classes that distributions offer: can the host use each as a plugin of its kind?"""
+"""Examines the classes that distributions offer: what the host could not use is named."""
 
 from __future__ import annotations
 

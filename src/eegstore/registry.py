@@ -44,6 +44,11 @@ class Plugin:
     cls: type[Any] | None = None
     trace: str = ""
 
+    @property
+    def path(self) -> str:
+        """Its kind and name, as ``eegstore plugins show`` takes them."""
+        return f"{self.kind}/{self.name}" if self.kind else self.name
+
     def row(self) -> dict[str, str]:
         """The facts that ``eegstore plugins --json`` prints."""
         return {
