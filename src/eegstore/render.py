@@ -307,14 +307,19 @@ def project(written: Project) -> RenderableType:
     return Group(*lines)
 
 
+def _verdict(one: Checked) -> str:
+    """How many checks passed, failed, and had nothing to look at."""
+    results = [tried.passed for tried in one.tried]
+    counts = {word: results.count(of) for word, of in
+              (("passed", True), ("failed", False), ("not applicable", None))}  # fmt: skip
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
 def checked(found: Sequence[Checked]) -> RenderableType:
     """What was tried with some plugins, and what came of it."""
     lines: list[RenderableType] = []
     for one in found:
-        passed = sum(tried.passed is True for tried in one.tried)
-        lines += [
-            *_titled(one.plugin.path, f"{passed} of {plural(len(one.tried), 'check')} passed", "")
-        ]
+        lines += [*_titled(one.plugin.path, _verdict(one), "")]
         table = _table("check", "", "what was tried")
         for tried in one.tried:
             word, style = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "dim")}[
