@@ -266,7 +266,7 @@ def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where
     return configure(cls, options, folder, where or f"{kind} {name!r}")
 
 
-def configure(cls: type[Any], options: Mapping[str, Any], folder: Path, where: str) -> Any:
+def configure(cls: Any, options: Mapping[str, Any], folder: Path, where: str) -> Any:
     """An instance of a plugin's class with its options, validated as those of a recipe.
 
     Raises
