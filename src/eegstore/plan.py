@@ -251,6 +251,7 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
         plugin = registry.create("extractor", section.plugin, section.options, found.folder, where)
         if plugin.table == "stimuli" and found.stimuli is None:
             raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")
+        _refuse_missing_device(where, plugin)
         name = section.column
         if name in taken[plugin.table] or not COLUMN_NAME.fullmatch(name):
             raise RecipeError(
@@ -262,6 +263,24 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
             taken[plugin.table] = taken[plugin.table] | {f"{name}_state"}
         extractors.append((number, name, plugin))
     return extractors
+
+
+def _refuse_missing_device(where: str, plugin: Any) -> None:
+    """Refuse an extractor that wants a device which torch does not see, before anything runs."""
+    device = getattr(plugin, "device", "cpu")
+    if not isinstance(device, str) or not device.startswith("cuda"):
+        return
+    try:
+        import torch
+
+        found = torch.cuda.device_count()
+    except ImportError:
+        found = 0
+    if int(device.partition(":")[2] or 0) >= found:
+        raise RecipeError(
+            f"{where}: device is {device!r}, but torch sees {found} CUDA devices; "
+            'set device = "cpu", or build on a machine that has it'
+        )
 
 
 def _unreadable(waiting: list[tuple[int, str, Any]], known: Mapping[Any, Any]) -> RecipeError:
