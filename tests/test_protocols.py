@@ -50,6 +50,11 @@ PROTOCOL_OF = {
     "exporter": "Exporter",
     "executor": "Executor",
 }
+MISSING = {
+    "source": "scan, read",
+    "stimuli": "scan, read",
+    "extractor": "table, reads, describe, __call__",
+}
 Install = Callable[[str], None]
 
 
@@ -113,8 +118,7 @@ class Bare(eegstore.{PROTOCOL_OF[kind]}):
 def {HOOK_OF_KIND[kind]}():
     return [Bare]
 ''')
-    missing = ", ".join(registry.MEMBERS.get(kind, ("__call__",)))
-    assert theirs().status == f"Bare lacks {missing}"
+    assert theirs().status == f"Bare lacks {MISSING.get(kind, '__call__')}"
     with pytest.raises(PluginError, match=f"^{kind} 'bare' of theirs is broken: Bare lacks "):
         registry.find(kind, "bare")
 
