@@ -11,6 +11,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 HOOKS: Final = ROOT / "docs" / "hooks.md"
+GUIDE: Final = ROOT / "docs" / "plugins.md"
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
@@ -41,6 +42,12 @@ def examples() -> dict[str, str]:
     codes = [code for code in blocks(HOOKS.read_text(), "python") if is_example(code)]
     names = [re.search(r'^    name = "([a-z-]+)"$', code, re.MULTILINE) for code in codes]
     return {name[1]: code for name, code in zip(names, codes, strict=True) if name}
+
+
+def guide_class() -> str:
+    """The module that the plugin guide ends with."""
+    (code,) = [code for code in blocks(GUIDE.read_text(), "python") if is_example(code)]
+    return code
 
 
 def documented_functions(text: str) -> dict[str, str]:

@@ -13,11 +13,10 @@ import pytest
 from environments import with_eegstore
 
 import eegstore
-from handbook import ROOT, blocks
+from handbook import GUIDE, blocks, guide_class
 
-GUIDE: Final = (ROOT / "docs" / "plugins.md").read_text()
-BEGIN, CHANGED, DEBUGGING = blocks(GUIDE, "console")
-LOOK, CLASS = blocks(GUIDE, "python")
+BEGIN, CHANGED, DEBUGGING = blocks(GUIDE.read_text(), "console")
+LOOK, _ = blocks(GUIDE.read_text(), "python")
 # The words of the guide are left as they are: what keeps pip off the network is said here.
 OFFLINE: Final = {
     "PIP_NO_INDEX": "1",
@@ -82,7 +81,7 @@ def test_from_nothing_to_a_column_that_is_changed_and_computed_anew(shell: Shell
     shell.run("eegstore info my-extractor.zarr --provenance my_extractor")
 
     module = shell.folder / "my-extractor" / "src" / "my_extractor" / "__init__.py"
-    module.write_text(CLASS)
+    module.write_text(guide_class())
     shown, checked, rebuilt = shell.follow(CHANGED)
     assert "tmax" in shown
     assert "10.0" in shown

@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from eegstore.hookspecs import HOOK_OF_KIND
+from handbook import examples, guide_class
 
 IMPORTS: Final = """
 from __future__ import annotations
@@ -122,6 +123,7 @@ WRONG: Final = {  # kind, what is written, what is written in place of it
     "out": ("exporter", "out: Path", "out: int"),
     "workers": ("executor", "-> FuturesExecutor:", "-> int:"),
 }
+EXAMPLES: Final = {**examples(), "guide": guide_class()}
 Said = dict[str, list[str]]
 
 
@@ -190,6 +192,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
     )
     for kind, method in (("source", "read"), ("extractor", "describe"), ("exporter", "__call__")):
         modules[f"lacks_{kind}_{method}"] = by_subclass(kind, without(kind, method))
+    for name, code in EXAMPLES.items():
+        modules[f"example_{name.replace('-', '_')}"] = code
     for name, code in modules.items():
         (folder / f"{name}.py").write_text(code)
     return mypy(folder)
@@ -268,6 +272,11 @@ def test_the_package_says_that_it_is_typed() -> None:
 @pytest.mark.parametrize("way", ["subclass", "structure", "own"])
 def test_a_plugin_of_each_kind_is_accepted(said: Said, way: str, kind: str) -> None:
     assert said[f"{way}_{kind}"] == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_the_documents_are_accepted(said: Said, name: str) -> None:
+    assert said[f"example_{name.replace('-', '_')}"] == []
 
 
 @pytest.mark.parametrize("name", WRONG)
