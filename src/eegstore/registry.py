@@ -20,7 +20,7 @@ import pluggy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
-from eegstore import hookspecs
+from eegstore import hookspecs, protocols
 from eegstore.errors import EegStoreError, PluginError, RecipeError
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
 from eegstore.recipe import Recipe, explain, nearest
@@ -71,12 +71,20 @@ def _problem(kind: str, cls: Any) -> str:
         return f"{cls.__name__}.version is missing, expected a string"
     if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return f"{cls.__name__} is not a frozen dataclass"
-    # hasattr would find the __call__ of type itself in any class.
-    members = {member for base in cls.__mro__ for member in vars(base)}
+    members = _own_members(cls)
     missing = [member for member in MEMBERS.get(kind, ("__call__",)) if member not in members]
     if missing:
         return f"{cls.__name__} lacks {', '.join(missing)}"
     return _reads_problem(kind, cls) or _options_problem(cls)
+
+
+def _own_members(cls: type[Any]) -> set[str]:
+    """What a class and its bases define, but for the protocols, whose methods do nothing.
+
+    ``hasattr`` would find those, and the ``__call__`` of ``type`` itself in any class.
+    """
+    bases = [base for base in cls.__mro__ if base.__module__ != protocols.__name__]
+    return {member for base in bases for member in vars(base)}
 
 
 def _reads_problem(kind: str, cls: Any) -> str:
