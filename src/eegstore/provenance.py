@@ -38,8 +38,9 @@ def provenance(store: Store, column: str) -> dict[str, Any]:
     -------
     ``column``, ``kind``, ``key``, ``digest``, ``shape``, ``dtype``, ``producer`` and ``inputs``,
     which are such values themselves. Where there are none, because a source or a provider gave the
-    column, ``files``: name and SHA-256 of each, None where the store does not say. A column that
-    was met before has no more than its path and ``repeated``.
+    column, ``files``: name and SHA-256 of each, None where the store does not say. What is fitted
+    has ``fitted``: the split, and the digest of its state. A column that was met before has no
+    more than its path and ``repeated``.
 
     Raises
     ------
@@ -89,6 +90,7 @@ class _Tree:
             "shape": entry.shape,
             "dtype": entry.dtype,
             "producer": facts.get("producer") or None,
+            **self._state(entry, facts),
             "inputs": inputs,
             **({} if inputs else self._files(facts)),
         }
@@ -98,13 +100,20 @@ class _Tree:
 
     def _inputs(self, entry: ColumnEntry, facts: Facts) -> list[str]:
         """Paths of the columns that a column was made from."""
-        if entry.kind == "coordinate":
+        if entry.kind in {"coordinate", "state"}:
             return [
                 one.path for one in self._entries.values()
                 if one.kind == "wide" and (one.table, one.key) == (entry.table, entry.key)
             ]  # fmt: skip
         named = [*facts.get("inputs", {}), *(["trials/split"] if "fitted" in facts else [])]
         return [one if "/" in one else f"{entry.table}/{one}" for one in named]
+
+    def _state(self, entry: ColumnEntry, facts: Facts) -> dict[str, Any]:
+        """On which split a column was fitted, and the digest of what it has learnt there."""
+        state = self._entries.get(f"{entry.path}_state")
+        if "fitted" not in facts or state is None:
+            return {}
+        return {"fitted": {"split": facts["fitted"]["split"], "state": state.digest}}
 
     def _images(self) -> dict[str, Any]:
         """The images themselves, which a store does not hold."""

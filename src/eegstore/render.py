@@ -267,6 +267,9 @@ def _node_label(node: Mapping[str, Any]) -> Text:
     producer = node.get("producer")
     if producer:
         lines += _made_by(producer)
+    if "fitted" in node:
+        fitted = node["fitted"]
+        lines.append(f"fitted on {fitted['split']}, state {fitted['state'][:SHORT_DIGEST]}")
     for line in lines:
         label.append(f"\n{printable(line)}")
     return label
