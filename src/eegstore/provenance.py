@@ -201,7 +201,7 @@ def _remedy(path: Path, kind: str, name: str) -> str:
         )
         if not DISTRIBUTION.fullmatch(distribution) or not VERSION.fullmatch(version):
             continue
-        made = f"{kind} {name!r:.80} was of {distribution} {version}"
+        made = f"the store's was made by {distribution} {version}"
         if os.environ.get("EEGSTORE_PLUGINS") is not None and _is_installed(distribution):
             return f"{made}, which EEGSTORE_PLUGINS leaves out"
         if "source" in producer:
