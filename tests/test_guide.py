@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from environments import with_eegstore
 
 import eegstore
+from environments import with_eegstore
 from handbook import GUIDE, blocks, guide_class
 
 BEGIN, CHANGED, DEBUGGING = blocks(GUIDE.read_text(), "console")

@@ -21,6 +21,7 @@ from eegstore.recipe import nearest
 from eegstore.scan import (
     STIMULI_COLUMNS,
     Scan,
+    content_of,
     digest_array,
     digest_rows,
     eeg_counts,
@@ -138,9 +139,11 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
         Where a column is named twice, reads what is not there, or reads itself through others.
     """
     eeg = eeg_spec(found.trials)
-    source = (producer("source", found.source, found.recipe.source), found.source_key)
+    made_by = producer("source", found.source, found.recipe.source, found.source_content)
+    source = (made_by, found.source_key)
     counts = eeg_counts(found) if found.recipe.store.dtype == "int16" else None
     planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source, counts)}
+    planned["trials", "eeg"].attributes["eegstore"]["files"] = found.source_content.listed
     raw, keys = _readable(found)
     raw["trials", "eeg"], keys["trials", "eeg"] = eeg, planned["trials", "eeg"].key
     phases = dict.fromkeys(raw, 0)
@@ -157,9 +160,10 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
             section = found.recipe.extract[number]
             spec = _described(plugin, inputs, section.timeout_s)
             reads = {read: keys[table, read] for read in plugin.reads}
+            content = content_of("extractor", plugin, section)
             origin = (
-                producer("extractor", plugin, section),
-                plugin_key("extractor", plugin, section),
+                producer("extractor", plugin, section, content),
+                plugin_key("extractor", plugin, section, content),
             )
             phase, train_key = _phase(plugin, phases), ""
             if _is_fitted(plugin):
