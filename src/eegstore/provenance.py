@@ -197,7 +197,7 @@ def _remedy(path: Path, kind: str, name: str) -> str:
         if (producer.get("kind"), producer.get("name")) != (kind, name):
             continue
         distribution, version = (
-            str(producer.get(one, "")) for one in ("distribution", "distribution_version")
+            str(producer.get(one) or "") for one in ("distribution", "distribution_version")
         )
         if not DISTRIBUTION.fullmatch(distribution) or not VERSION.fullmatch(version):
             continue
