@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 import eegstore
 from command import check_refused, run_command
 from eegstore import UsageError, registry
 from eegstore.builder import build
+from eegstore.disk import digest_json
 from eegstore.provenance import difference, provenance
+from eegstore.scan import MAX_LISTED, Content
 from every_kind import IMAGES, write_input
 from every_kind import build as build_every_kind
 from samples import data_files, recipe, write_idx, write_npy
 from test_golden import unpack
-from third_party import extractor, lay_out
+from third_party import extractor, lay_out, plugin
 
 CALL = 'return np.abs(block["eeg"]).max(axis=(1, 2)).astype(np.float32)'
 THEIRS = '[source]\nplugin = "synthetic"\nn_trials = 8\nn_channels = 2\nn_times = 16\n'
@@ -111,6 +115,44 @@ def test_each_digest_of_a_file_is_that_of_its_bytes_whichever_plugin_read_it(tmp
     assert provenance(store, "stimuli/label")["files"] == [
         {"name": name, "sha256": sha256(tmp_path / name)} for name in ("images", "labels")
     ]
+
+
+SOURCE = """
+path: Path = Path()
+def scan(self):
+    facts = {"ch_names": ["Cz"], "sfreq": 8.0, "times": np.arange(8) / 8, "units": "V"}
+    return Trials(n_trials=2, label=np.arange(2), **facts)
+def read(self, start, stop):
+    return np.ones((stop - start, 1, 8), np.float32)
+"""
+
+
+@pytest.mark.parametrize("timeout", ["", "timeout_s = 30\n"], ids=["at once", "in a thread"])
+def test_the_files_of_a_folder_go_by_their_names_in_it_whatever_bytes_those_are(tmp_path, timeout):
+    code = "from pathlib import Path\n" + plugin("source", SOURCE)
+    env = lay_out(tmp_path / "site", code)
+    files = {b"a.bin": "a.bin", b"deep/b.bin": "deep/b.bin", b"deep/\xff.bin": "deep/\\xff.bin"}
+    for name in files:
+        file = tmp_path / "data" / os.fsdecode(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name)
+    (tmp_path / "recipe.toml").write_text(f'[source]\nplugin = "odd"\npath = "data"\n{timeout}')
+    done = run_command("build", "recipe.toml", "a.zarr", cwd=tmp_path, env=env)
+    assert done.code == 0, done.err
+    store = eegstore.open_store(tmp_path / "a.zarr")
+    expected = {shown: hashlib.sha256(name).hexdigest() for name, shown in files.items()}
+    told = provenance(store, "eeg")["files"]
+    assert {one["name"]: one["sha256"] for one in told} == expected
+    zarr.open_group(tmp_path / "a.zarr", mode="r")["trials/eeg"]
+
+
+def test_of_too_many_files_the_digest_of_all_is_recorded_alone():
+    files = tuple((f"{number}.bin", "0" * 64) for number in range(MAX_LISTED + 1))
+    assert Content(["a"], files).listed == []
+    assert len(Content(["a"], files[1:]).listed) == MAX_LISTED
+    assert Content(["a"], files).digest == digest_json(["a"])
+    assert Content("fingerprint").digest == "fingerprint"
+    assert Content([]).digest == ""
 
 
 def test_what_names_no_file_has_none(tmp_path):
