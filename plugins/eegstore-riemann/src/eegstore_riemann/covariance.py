@@ -94,6 +94,10 @@ class RiemannCovariance:
         """Digest of the version of pyriemann."""
         return pyriemann_version()
 
+    def prepare(self) -> None:
+        """Import pyriemann, which takes a second or two, before the first block."""
+        import pyriemann.geometry.covariance  # noqa: F401
+
     def __call__(self, block: Block) -> NDArray[np.float64]:
         return of_trials(block, self.estimator)
 

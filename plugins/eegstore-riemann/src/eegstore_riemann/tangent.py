@@ -103,6 +103,10 @@ class RiemannTangent:
         """Digest of the version of pyriemann."""
         return pyriemann_version()
 
+    def prepare(self) -> None:
+        """Import pyriemann, which takes a second or two, before the first block."""
+        import pyriemann.geometry.tangentspace  # noqa: F401
+
     def fit(self, blocks: Iterable[Block]) -> Mapping[str, NDArray[Any]]:
         """Find the mean of the train trials.
 
