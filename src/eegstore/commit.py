@@ -26,20 +26,21 @@ from eegstore.attributes import (
 )
 from eegstore.disk import digest_bytes, put, read_regular
 from eegstore.documents import Documents
-from eegstore.plan import PlannedColumn, row_dims
+from eegstore.plan import row_dims
 from eegstore.root import build_folder, chunk_path, records_path
 from eegstore.scan import Scan, pairing_plugin, producer, split_plugin
 from eegstore.store import Store
 from eegstore.tables import TABLES, Pairs, Table
+from eegstore.work import PlannedColumn
 
 
 @dataclass(frozen=True, eq=False)
 class NarrowColumn:
-    """A column or coordinate that is written whole."""
+    """A column, a coordinate or a state that is written whole."""
 
     table: Table
     name: str
-    kind: Literal["narrow", "coordinate"]
+    kind: Literal["narrow", "coordinate", "state"]
     dims: tuple[str, ...]
     values: NDArray[Any]
     producer: Mapping[str, Any]
@@ -140,7 +141,7 @@ class Commit:
         )
 
     def add_narrow(self, column: NarrowColumn, key: str) -> None:
-        """A narrow column or a coordinate."""
+        """What is written whole."""
         attributes: dict[str, Any] = {"eegstore": {"key": key, "producer": column.producer}}
         if column.units:
             attributes["units"] = column.units

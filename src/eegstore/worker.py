@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from eegstore import registry
 from eegstore.calls import guarded, repeated
-from eegstore.plan import WorkPlan
 from eegstore.protocols import Stateful
 from eegstore.recipe import Section, parse_recipe
 from eegstore.root import build_folder
 from eegstore.scan import source_options
+from eegstore.states import decoded, read_state, state_file
 from eegstore.tables import Table
 from eegstore.wide import WideArray, wide_array
+from eegstore.work import WorkPlan
 
 ROWS_FILE = "rows.npz"
 NOTE = ".running"
@@ -34,6 +35,11 @@ def temporary_folder(plan: WorkPlan) -> Path:
     older plan into the store, because the next build removes the folder first.
     """
     return build_folder(plan.store) / f"tmp-{plan.id}"
+
+
+def train_rows(table: Table) -> str:
+    """Name of the rows of a table, in ``ROWS_FILE``, that extractors are fitted on."""
+    return f"train/{table}"
 
 
 def plan_recipe(store: Path) -> dict[str, Any]:
@@ -84,14 +90,24 @@ class Worker:
         with np.load(self._scans / ROWS_FILE, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
+    def prepared(self, number: int) -> Any:
+        """The extractor of a ``[[extract]]`` section, prepared, and not fitted."""
+        section = self.recipe.extract[number]
+        plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
+        if hasattr(plugin, "prepare"):
+            with self._noted("extractor", plugin):
+                guarded("extractor", plugin, plugin.prepare, limit_s=section.timeout_s)
+        return plugin
+
     def extractor(self, number: int) -> Any:
-        """The extractor of a ``[[extract]]`` section, prepared."""
+        """The extractor of a ``[[extract]]`` section, prepared and restored."""
         if number not in self._extractors:
-            section = self.recipe.extract[number]
-            plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
-            if hasattr(plugin, "prepare"):
-                with self._noted("extractor", plugin):
-                    guarded("extractor", plugin, plugin.prepare, limit_s=section.timeout_s)
+            plugin, section = self.prepared(number), self.recipe.extract[number]
+            column = next(one for one in self.plan.columns if one.extract == number)
+            if column.is_fitted:
+                where = str(state_file(self.plan.store, column))
+                state = decoded(read_state(self.plan.store, column), where)
+                guarded("extractor", plugin, plugin.restore, state, limit_s=section.timeout_s)
             self._extractors[number] = plugin
         return self._extractors[number]
 
