@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         StimulusProvider,
     )
     from eegstore.recipe import nearest
+    from eegstore.registry import configure, installed, options_of, path_options
     from eegstore.store import Store, open_store
     from eegstore.tables import Block, Column, ColumnSpec, Pairs, Stimuli, Trials
     from eegstore.verification import verify
@@ -64,6 +65,7 @@ _HOME = {
         "StimulusProvider",
     ),
     "recipe": ("nearest",),
+    "registry": ("configure", "installed", "options_of", "path_options"),
     "store": ("Store", "open_store"),
     "tables": ("Block", "Column", "ColumnSpec", "Pairs", "Stimuli", "Trials"),
     "verification": ("verify",),
@@ -97,12 +99,16 @@ __all__ = [
     "UsageError",
     "__version__",
     "build",
+    "configure",
     "digest_bytes",
     "digest_files",
     "export",
     "hookimpl",
+    "installed",
     "nearest",
     "open_store",
+    "options_of",
+    "path_options",
     "verify",
 ]
 

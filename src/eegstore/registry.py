@@ -268,7 +268,17 @@ def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where
         In one line; ``where`` names the section.
     """
     cls: Any = find(kind, name).cls
-    where = where or f"{kind} {name!r}"
+    return configure(cls, options, folder, where or f"{kind} {name!r}")
+
+
+def configure(cls: type[Any], options: Mapping[str, Any], folder: Path, where: str) -> Any:
+    """An instance of a plugin's class with its options, validated as those of a recipe.
+
+    Raises
+    ------
+    RecipeError, PluginError
+        In one line; ``where`` begins it.
+    """
     try:
         model = options_model(cls)
         # JSON mode: a TOML list is a tuple and a string a Path, but "3" is no int.
@@ -289,6 +299,11 @@ def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where
         raise
     except BaseException as error:
         raise PluginError(f"{where}: failed: {described(error)}") from error
+
+
+def installed(kind: str, name: str) -> type[Any] | None:
+    """The class of a plugin that is installed and can be used; None where there is none."""
+    return next((one.cls for one in usable(kind) if one.name == name), None)
 
 
 def options_of(plugin: Any) -> dict[str, Any]:

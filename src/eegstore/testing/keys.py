@@ -1,0 +1,161 @@
+"""Builds tiny stores with an extractor, through the host, and compares the keys of its column."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+from eegstore import (
+    EegStoreError,
+    build,
+    configure,
+    installed,
+    open_store,
+    options_of,
+    path_options,
+)
+from eegstore.testing.check import hook_of, told
+from eegstore.testing.stage import Stage
+
+UNSOUND: Final = {"reason": "not tried: its values are not as described, and a build refuses them"}
+OFFER: Final = "eegstore-testing-offer"
+TRIALS: Final = frozenset({"eeg", "label", "repetition", "block"})
+SOURCE: Final = {"plugin": "synthetic", "n_trials": 12, "n_channels": 4, "n_times": 128}
+STIMULI: Final = {"plugin": "digits", "size": 16, "caption": "This picture is digit {concept}"}
+
+
+@contextlib.contextmanager
+def offered(kind: str, module: str, name: str) -> Iterator[Path]:
+    """Let the host find a class that no installed distribution offers, as pip would have it.
+
+    It is to be entered before the host has looked for plugins.
+
+    Yields
+    ------
+    A temporary folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="eegstore-testing-") as folder:
+        if not _is_installed(module):
+            _lay_out(Path(folder) / "offered", kind, module, name)
+        yield Path(folder)
+
+
+def _lay_out(site: Path, kind: str, module: str, name: str) -> None:
+    """A distribution of one module, whose hook offers the class."""
+    code = (
+        f"import {module}\nfrom eegstore import hookimpl\n\n\n@hookimpl\n"
+        f"def {hook_of(kind)}():\n    return [{module}.{name}]\n"
+    )
+    facts = site / f"{OFFER.replace('-', '_')}-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (site / "eegstore_testing_offer.py").write_text(code, encoding="utf-8")
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {OFFER}\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[eegstore]\noffer = eegstore_testing_offer\n")
+    sys.path.insert(0, str(site))
+    if "EEGSTORE_PLUGINS" in os.environ:
+        os.environ["EEGSTORE_PLUGINS"] += f",{OFFER}"
+
+
+def _is_installed(module: str) -> bool:
+    """Whether an entry point names the class' own package: asked without loading any plugin."""
+    package = module.partition(".")[0]
+    return any(
+        one.module.partition(".")[0] == package
+        for one in importlib.metadata.entry_points(group="eegstore")
+    )
+
+
+def rehearsed(stage: Stage, folder: Path, plugin: Any) -> dict[str, Any]:
+    """The keys of the column: of two builds with the same options, and of one with another.
+
+    Returns
+    -------
+    ``same``, a pair of keys, and ``other`` with ``changed`` where an option could be changed; or
+    the ``problem`` that the host has; or the ``reason`` why this was not tried.
+    """
+    what = "building tiny stores with it"
+    found: dict[str, Any] = stage.start(what, _keys, folder, plugin, check="column-key")
+    return found
+
+
+def _keys(folder: Path, plugin: Any) -> dict[str, Any]:
+    cls = type(plugin)
+    if installed("extractor", cls.name) is not cls:
+        return {"reason": f"a build does not take it for {cls.name!r}: another plugin has the "
+                          "name, or its distribution does not offer it"}  # fmt: skip
+    try:
+        others = list(_others(cls))
+    except LookupError as reason:
+        return {"reason": str(reason)}
+    options = {key: one for key, one in options_of(plugin).items() if one is not None}
+    try:
+        same = [_key(cls, options, others, folder / f"{n}.zarr") for n in (1, 2)]
+    except EegStoreError as error:
+        return {"problem": f"a build with it was refused: {told(error)}"}
+    for name, value in _variations(cls, options):
+        try:
+            changed = options | {name: value}
+            other = _key(cls, changed, others, folder / "other.zarr")
+        except EegStoreError:
+            continue
+        return {"same": same, "other": other, "changed": f"{name} = {value!r}"}
+    return {"same": same}
+
+
+def _others(cls: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """Sections of the extractors whose columns it reads."""
+    there = TRIALS if cls.table == "trials" else None
+    given = ("image", "image_path", "label", "concept", "caption", "content_id")
+    for read in cls.reads:
+        if read in (there or given):
+            continue
+        other = installed("extractor", read.replace("_", "-"))
+        if other is None or depth > 4:
+            raise LookupError(f"reads {cls.table}/{read}, which no tiny store here has")
+        yield from _others(other, depth + 1)
+        yield {"plugin": read.replace("_", "-")}
+
+
+def _key(cls: Any, options: Mapping[str, Any], others: list[dict[str, Any]], store: Path) -> str:
+    """Build a store of a few trials and images, and give the key of the column."""
+    sections = [dict(one) for one in {json.dumps(one): one for one in others}.values()]
+    recipe = {
+        "source": SOURCE,
+        "stimuli": STIMULI,
+        "split": {"plugin": "random", "test_size": 0.25},
+        "extract": [*sections, {"plugin": cls.name, **options}],
+    }
+    build(recipe, store, executor="serial", overwrite=True)
+    table = getattr(open_store(store), cls.table)
+    key: str = table[cls.name.replace("-", "_")].attrs["eegstore"]["key"]
+    return key
+
+
+def _variations(cls: type[Any], options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Options of another value that the host accepts; paths, of which content counts, are left."""
+    hints = get_type_hints(cls)
+    for one in dataclasses.fields(cls):
+        if one.name in path_options(cls):
+            continue
+        value = options.get(one.name)
+        candidates: list[Any] = []
+        if get_origin(hints[one.name]) is Literal:
+            candidates = [choice for choice in get_args(hints[one.name]) if choice != value]
+        elif isinstance(value, bool):
+            candidates = [not value]
+        elif isinstance(value, int | float):
+            candidates = [value + 1, value * 2, value / 2, value - 1]
+        for candidate in candidates:
+            try:
+                configure(cls, {**options, one.name: candidate}, Path(), one.name)
+            except EegStoreError:
+                continue
+            yield one.name, candidate
