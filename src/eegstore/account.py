@@ -113,8 +113,8 @@ class Run:
             raise RecipeError(f"--workers {n_workers}: expected a positive number")
         most = max(Counter(task.phase for task in plan.tasks).values(), default=0)
         usual = "processes" if most > WORTH_PROCESSES and workers > 1 else "serial"
-        known = [one.name for one in registry.usable("executor")]
-        if executor is not None and executor not in known:
+        if executor is not None and not registry.named("executor", executor):
+            known = [one.name for one in registry.usable("executor")]
             raise UsageError(f"no executor is called {executor!r}; {nearest(executor, known)}")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return cls(executor or usual, workers, check_determinism, listener, now, begin)

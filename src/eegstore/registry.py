@@ -10,8 +10,9 @@ import os
 import re
 import traceback
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -20,7 +21,7 @@ import pluggy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
-from eegstore import protocols, versions
+from eegstore import examination, versions
 from eegstore.errors import EegStoreError, MissingPluginError, PluginError, RecipeError
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
 from eegstore.origins import source_digest
@@ -28,13 +29,7 @@ from eegstore.recipe import Recipe, explain, nearest
 from eegstore.wording import described, text_of
 
 BUILT_IN: Final = "eegstore"
-PLUGIN_NAME = re.compile(r"(?=.{1,64}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 OK: Final = "ok"
-MEMBERS: Final = {
-    "source": ("scan", "read"),
-    "stimuli": ("scan", "read"),
-    "extractor": ("table", "reads", "describe", "__call__"),
-}
 
 
 @dataclass(frozen=True)
@@ -58,6 +53,11 @@ class Plugin:
     source: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def path(self) -> str:
+        """Its kind and name, as ``eegstore plugins show`` takes them."""
+        return f"{self.kind}/{self.name}" if self.kind else self.name
+
     def row(self) -> dict[str, str]:
         """The facts that ``eegstore plugins --json`` prints."""
         return {
@@ -69,48 +69,10 @@ class Plugin:
         }
 
 
-def _problem(kind: str, cls: Any) -> str:
-    """Why a class is no plugin of a kind, or an empty string."""
-    if not isinstance(cls, type):
-        return f"{HOOK_OF_KIND[kind]} returned {cls!r:.40}, expected a class"
-    name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
-        return f"{cls.__name__}.name is {name!r}, expected a kebab-case name"
-    if not isinstance(getattr(cls, "version", None), str):
-        return f"{cls.__name__}.version is missing, expected a string"
-    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        return f"{cls.__name__} is not a frozen dataclass"
-    members = _own_members(cls)
-    missing = [member for member in MEMBERS.get(kind, ("__call__",)) if member not in members]
-    if missing:
-        return f"{cls.__name__} lacks {', '.join(missing)}"
-    return _reads_problem(kind, cls) or _options_problem(cls)
-
-
-def _own_members(cls: type[Any]) -> set[str]:
-    """What a class and its bases define, but for the protocols, whose methods do nothing.
-
-    ``hasattr`` would find those, and the ``__call__`` of ``type`` itself in any class.
-    """
-    bases = [base for base in cls.__mro__ if base.__module__ != protocols.__name__]
-    return {member for base in bases for member in vars(base)}
-
-
-def _reads_problem(kind: str, cls: Any) -> str:
-    """Why a plugin cannot be given what it reads, or an empty string."""
-    if kind == "extractor" and cls.table not in ("trials", "stimuli"):
-        return f"{cls.__name__}.table is {cls.table!r}, expected 'trials' or 'stimuli'"
-    reads = getattr(cls, "reads", ())
-    none = kind == "extractor" and not reads
-    if none or not isinstance(reads, tuple) or any(not isinstance(one, str) for one in reads):
-        return f"{cls.__name__}.reads is {reads!r:.40}, expected a tuple of column names"
-    return ""
-
-
 def _options_problem(cls: Any) -> str:
     """Why no model can be made of a plugin's options, or an empty string."""
     try:
-        options_model(cls)
+        options_model(cls).model_json_schema()
     except Exception as error:
         return f"the options of {cls.__name__} cannot be validated: {described(error)}"
     return ""
@@ -138,7 +100,7 @@ def _classes(module: ModuleType) -> list[tuple[str, Any, list[versions.Deprecate
     return found
 
 
-def _load(entry_point: importlib.metadata.EntryPoint) -> list[Plugin]:
+def _load(entry_point: EntryPoint) -> list[Plugin]:
     """The plugins of one entry point, in isolation: nothing that it does stops the others."""
     distribution = entry_point.dist
     origin = (distribution.name, distribution.version) if distribution else ("", "")
@@ -163,7 +125,7 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> list[Plugin]:
 
 def _examined(entry_point: str, origin: tuple[str, str], kind: str, cls: Any) -> Plugin:
     """A plugin as its class is, or with the reason why it cannot be used."""
-    problem = _problem(kind, cls)
+    problem = examination.problem(kind, cls) or _options_problem(cls)
     name, version = str(getattr(cls, "name", entry_point)), str(getattr(cls, "version", ""))
     return Plugin(kind, name, version, *origin, problem or OK, None if problem else cls)
 
@@ -184,19 +146,33 @@ def _refuse_taken_names(found: list[Plugin]) -> list[Plugin]:
     return checked
 
 
-def _wanted(entry_point: importlib.metadata.EntryPoint) -> bool:
-    """Whether the variable ``EEGSTORE_PLUGINS`` lets its distribution in; ours always is.
+def _distribution(entry_point: EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist else ""
+
+
+def _wanted(entry_point: EntryPoint) -> bool:
+    """Whether the variable ``EEGSTORE_PLUGINS`` lets a third party's distribution in.
 
     Names are compared as installers do (https://peps.python.org/pep-0503/#normalized-names).
     """
     chosen = os.environ.get("EEGSTORE_PLUGINS")
-    distribution = entry_point.dist.name if entry_point.dist else ""
     names = {_normalised(name) for name in (chosen or "").split(",")}
-    return chosen is None or distribution == BUILT_IN or _normalised(distribution) in names
+    return chosen is None or _normalised(_distribution(entry_point)) in names
 
 
 def _normalised(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+@functools.cache
+def built_in() -> tuple[Plugin, ...]:
+    """The plugins of eegstore's own distribution; no other is imported."""
+    return _sorted(
+        plugin
+        for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT))
+        if _distribution(entry_point) == BUILT_IN
+        for plugin in _load(entry_point)
+    )
 
 
 @functools.cache
@@ -206,15 +182,26 @@ def plugins() -> tuple[Plugin, ...]:
     Where the environment variable ``EEGSTORE_PLUGINS`` is set, third parties' plugins are
     loaded only if it names their distributions (separated by commas).
     """
-    found: list[Plugin] = []
+    found = list(built_in())
     for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT)):
-        if _wanted(entry_point):
+        if _distribution(entry_point) != BUILT_IN and _wanted(entry_point):
             found += _load(entry_point)
+    return _sorted(_refuse_taken_names(found))
+
+
+def _sorted(found: Iterable[Plugin]) -> tuple[Plugin, ...]:
     order = list(HOOK_OF_KIND)
-    checked = _refuse_taken_names(found)
     return tuple(
-        sorted(checked, key=lambda one: (order.index(one.kind) if one.kind else -1, one.name))
+        sorted(found, key=lambda one: (order.index(one.kind) if one.kind else -1, one.name))
     )
+
+
+def named(kind: str, name: str) -> list[Plugin]:
+    """What a name may mean, usable or not; others' plugins are imported if no built-in has it."""
+    own = [one for one in built_in() if (one.kind, one.name) == (kind, name)]
+    if any(one.cls is not None for one in own):
+        return own
+    return [one for one in plugins() if one.name == name and one.kind in (kind, "")]
 
 
 def find(kind: str, name: str) -> Plugin:
@@ -227,7 +214,7 @@ def find(kind: str, name: str) -> Plugin:
     MissingPluginError
         Where there is none; names the nearest, and what could not be loaded.
     """
-    candidates = [one for one in plugins() if one.name == name and one.kind in (kind, "")]
+    candidates = named(kind, name)
     for candidate in candidates:
         if candidate.cls is not None:
             return candidate
@@ -331,7 +318,7 @@ def configure(cls: Any, options: Mapping[str, Any], folder: Path, where: str) ->
 
 def installed(kind: str, name: str) -> type[Any] | None:
     """The class of a plugin that is installed and can be used; None where there is none."""
-    return next((one.cls for one in usable(kind) if one.name == name), None)
+    return next((one.cls for one in named(kind, name) if one.cls is not None), None)
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
@@ -364,8 +351,8 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def broken() -> list[Plugin]:
-    """The plugins that cannot be used, if plugins were loaded at all."""
-    loaded = plugins() if plugins.cache_info().currsize else ()
+    """The plugins that cannot be used, of those that were loaded."""
+    loaded = next((of() for of in (plugins, built_in) if of.cache_info().currsize), ())
     return [one for one in loaded if one.cls is None]
 
 
