@@ -8,7 +8,12 @@ BENCH_BIN := $(BENCH_VENV)/bin
 BENCH_PIP := $(BENCH_BIN)/python -m pip --disable-pip-version-check install --quiet \
   -c tests/constraints.txt -c tests/constraints-bench.txt
 
-.PHONY: demo test lint nightly bench bench-quick clean
+PLUGINS_VENV ?= .venv-plugins
+PLUGINS_BIN := $(PLUGINS_VENV)/bin
+PLUGINS_PIP := $(PLUGINS_BIN)/python -m pip --disable-pip-version-check install --quiet \
+  -c tests/constraints.txt
+
+.PHONY: demo test test-plugins lint nightly bench bench-quick clean
 
 # The demo needs the package alone; the tests need its extras and their own tools.
 $(VENV)/installed: pyproject.toml tests/constraints.txt
@@ -33,6 +38,19 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m 'not nightly' -n 2
+
+# The packages in plugins/ as a user has them: eegstore from its wheel and each of them by pip, in
+# an environment that is made anew. Their own tests, then a store of real EEG with all of them.
+test-plugins:
+	rm -rf $(PLUGINS_VENV)
+	$(PYTHON) -m venv $(PLUGINS_VENV)
+	$(PLUGINS_BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps \
+	  -w $(PLUGINS_VENV)/wheels .
+	$(PLUGINS_PIP) "$$(echo $(PLUGINS_VENV)/wheels/*.whl)[mne]" pytest-timeout
+	$(PLUGINS_PIP) './plugins/eegstore-riemann[test]' './plugins/eegstore-catch22[test]'
+	$(PLUGINS_BIN)/python -m pytest plugins/eegstore-riemann
+	$(PLUGINS_BIN)/python -m pytest plugins/eegstore-catch22
+	$(PLUGINS_BIN)/python -m pytest plugins/tests
 
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
@@ -74,4 +92,4 @@ bench-quick: $(BENCH_VENV)/installed
 	$(BENCH_BIN)/python tests/benchmarks/bench.py --quick
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) demo build dist
+	rm -rf $(VENV) $(BENCH_VENV) $(PLUGINS_VENV) demo build dist

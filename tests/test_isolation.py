@@ -1,4 +1,4 @@
-"""Twelve broken plugins and fifty sound ones, installed together: what does not name them goes on."""
+"""Twelve broken plugins and fifty sound ones, installed together: all else goes on."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ class ColumnEntry(BaseModel):
     table: Table
     # Never a path: what a store names may be deleted, and lies inside of it.
     name: str = Field(pattern=r"^[^./\\][^/\\]*$")
-    kind: Literal["wide", "narrow", "coordinate"]
+    kind: Literal["wide", "narrow", "coordinate", "state"] = Field(
+        description="A state is what an extractor was fitted to, as the bytes of an .npz file."
+    )
     key: str = Field(description="Digest of all that the values follow from.")
     digest: str = Field(description="SHA-256 of the values as they are stored.")
     shape: list[int]

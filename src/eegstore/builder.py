@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eegstore import registry
 from eegstore.account import Listener, Report, Run, Stages
@@ -35,9 +35,9 @@ from eegstore.errors import (
     RecipeError,
     UsageError,
 )
-from eegstore.extract import invalid_rows, rejected_trials
-from eegstore.pair import WrittenColumn, pair
-from eegstore.plan import PlannedColumn, make_tasks
+from eegstore.fitting import PairedRows, fit_tasks, fitted_states, paired_rows
+from eegstore.pair import pair
+from eegstore.plan import make_tasks
 from eegstore.prepare import (
     Plan,
     check_output,
@@ -49,6 +49,7 @@ from eegstore.prepare import (
     refuse_loss,
     write_plan,
 )
+from eegstore.provenance import maker_named
 from eegstore.quality import hints
 from eegstore.receipts import Receipt, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
@@ -56,8 +57,8 @@ from eegstore.recover import recover
 from eegstore.root import MARKER, beside, build_folder, is_building
 from eegstore.scan import pairing_plugin
 from eegstore.split import split
-from eegstore.wide import wide_array
 from eegstore.wording import MAX_TEXT, text_of
+from eegstore.work import Task
 from eegstore.worker import worker
 
 
@@ -90,38 +91,10 @@ def read_recipe(
     return load_recipe(recipe, assignments)
 
 
-def _valid(plan: Plan, receipts: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
-    """bool, (trial,): whether each trial's signal is finite.
-
-    From the receipts of this build's tasks, else from the store, else from the signal itself
-    (where the column is lost or replaced, and the signal is not).
-    """
-    valid = np.ones(plan.found.trials.n_trials, dtype=np.bool_)
-    seen = [one["invalid"] for one in receipts if "trials-" in one["task"] and "invalid" in one]
-    eeg = next(column for column in plan.columns if column.path == "trials/eeg")
-    if len(seen) == eeg.layout.n_shards:
-        for invalid in seen:
-            valid[invalid] = False
-    elif plan.committed is not None and any(one.path == "trials/valid" for one in plan.reused):
-        valid = plan.committed.trials["valid"][:]
-    else:
-        array, n_valid = _written(plan.store, eeg).array, plan.found.trials.n_valid
-        for start in range(0, len(valid), eeg.layout.chunk_rows):
-            stop = min(start + eeg.layout.chunk_rows, len(valid))
-            bad = invalid_rows(array.read(start, stop), n_valid[start:stop])
-            valid[start + bad] = False
-    if not valid.all() and not plan.recipe.source.allow_skips:
-        raise rejected_trials(plan.recipe.source.plugin, np.flatnonzero(~valid))
-    return valid
-
-
-def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
-    array = wide_array(store / column.path, column.layout, column.attributes)
-    return WrittenColumn(column.spec, array)
-
-
-def _finish(plan: Plan, stages: Stages, run: Run, check: Callable[[], None]) -> Report:
-    """Pair, split and commit; every shard is in place by now."""
+def _finish(
+    plan: Plan, stages: Stages, run: Run, check: Callable[[], None], rows: PairedRows | None
+) -> Report:
+    """Pair and split, where no fit has asked for it, and commit; every shard is in place by now."""
     found, receipts = plan.found, standing_receipts(plan.store, plan.computed)
     if left := make_tasks(found, plan.computed, receipts):
         raise IncompleteError(
@@ -129,11 +102,10 @@ def _finish(plan: Plan, stages: Stages, run: Run, check: Callable[[], None]) -> 
             f"there ({left[0].name}); run the same command again to resume"
         )
     run.listener("pair, split and commit", 0, 0)
-    valid = _valid(plan, receipts)
-    written = {column.path: _written(plan.store, column) for column in plan.columns}
-    pairs = stages.run("pair", pair, found, written, valid)
-    names = stages.run("split", split, found, pairs.stimulus, valid)
-    narrow = list(narrow_columns(found, plan.columns, pairs, names, valid))
+    rows = rows or paired_rows(plan, stages)
+    valid, pairs = rows.valid, rows.pairs
+    narrow = list(narrow_columns(found, plan.columns, pairs, rows.split, valid))
+    narrow += fitted_states(plan)
     check()
     commit = stages.run("commit", _gather, plan, narrow, receipts)
     stages.run("commit", commit.put_arrays)
@@ -161,7 +133,7 @@ def _gather(
     kept = {entry.path for entry in plan.reused}
     for one in narrow:
         if one.path not in kept:
-            commit.add_narrow(one, plan.keys[one.path])
+            commit.add_narrow(one, plan.keys)
     return commit
 
 
@@ -177,8 +149,9 @@ def plan(
     store = _place(loaded, recipe, out)
     try:
         check_output(store)
-        refuse_inside_input(loaded, folder, store)
-        planned = make_plan(loaded, folder, store, deep)
+        with maker_named(store):
+            refuse_inside_input(loaded, folder, store)
+            planned = make_plan(loaded, folder, store, deep)
         _pair_early(planned)
     except OSError as error:
         raise _refused(store, error) from error
@@ -230,8 +203,9 @@ def build(
     store = _place(loaded, recipe, out)
     try:
         check_output(store)
-        refuse_inside_input(loaded, folder, store)
-        with writer_lock(beside(store, ".lock")), _opened(store) as check:
+        with maker_named(store):
+            refuse_inside_input(loaded, folder, store)
+        with maker_named(store), writer_lock(beside(store, ".lock")), _opened(store) as check:
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store, deep)
@@ -332,9 +306,8 @@ def _build(
     _pair_early(plan)
     check()
     plan = recover(plan)
-    if plan.tasks:
-        _extract(plan, stages, run)
-    return _finish(plan, stages, run, check)
+    rows = _extract(plan, stages, run)
+    return _finish(plan, stages, run, check, rows)
 
 
 def _report(
@@ -355,16 +328,39 @@ def _pair_early(plan: Plan) -> None:
         split(found, pair(found, {}, valid).stimulus, valid)
 
 
-def _extract(plan: Plan, stages: Stages, run: Run) -> None:
-    """Run the tasks; each leaves its shards and its receipt on the disk."""
+def _extract(plan: Plan, stages: Stages, run: Run) -> PairedRows | None:
+    """Run the tasks, phase by phase; each leaves its shards and its receipt on the disk.
+
+    Before the tasks of a later phase come the fits that they wait for; those need the split.
+    """
+    fits = fit_tasks(plan)
+    tasks = sorted([*fits, *plan.tasks], key=lambda task: (task.phase, not task.is_fit))
+    rows = None
+    for some in _steps(tasks):
+        if some[0].phase:
+            rows = rows or paired_rows(plan, stages)
+        _run(plan, some, rows, stages, run)
+    return rows
+
+
+def _steps(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Tasks that wait for no other of the same step."""
+    for _, some in itertools.groupby(tasks, key=lambda task: (task.phase, task.is_fit)):
+        yield list(some)
+
+
+def _run(
+    plan: Plan, tasks: Sequence[Task], rows: PairedRows | None, stages: Stages, run: Run
+) -> None:
     executor = registry.create("executor", run.executor, {}, plan.folder)
     factory = functools.partial(guarded, "executor", executor, executor)
-    plan_file = write_plan(plan, run.check_determinism)
-    names = [task.name for task in plan.tasks]
-    run.listener("extract", 0, len(names))
+    plan_file = write_plan(plan, tasks, rows.train if rows else {}, run.check_determinism)
+    names = [task.name for task in tasks]
+    said = "fit" if tasks[0].is_fit else "extract"
+    run.listener(said, 0, len(names))
     # Closed whatever the listener does: no worker goes on once the lock is free.
     with contextlib.closing(run_tasks(factory, run.n_workers, str(plan_file), names)) as results:
         for number, done in enumerate(results, 1):
             for stage in done["stages"]:
                 stages.add(**stage)
-            run.listener("extract", number, len(names))
+            run.listener(said, number, len(names))

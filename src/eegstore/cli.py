@@ -111,14 +111,30 @@ def build_command(
 @app.command("info")
 @reported
 def info_command(
-    store: StoreArgument, json_: Json = False, quiet: Quiet = False, debug: Debug = False
+    store: StoreArgument,
+    provenance: Annotated[
+        str | None,
+        typer.Option(
+            "--provenance",
+            metavar="COLUMN",
+            help="Show what a column, or TABLE/COLUMN, is made of.",
+        ),
+    ] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
-    """Show what a store holds."""
+    """Show what a store holds, or where one of its columns comes from."""
     from eegstore import render
     from eegstore.store import open_store
 
     opened = open_store(store)
-    if json_:
+    if provenance is not None:
+        from eegstore.provenance import provenance as tree_of
+
+        tree = tree_of(opened, provenance)
+        print_json(tree) if json_ else show(render.provenance(tree), quiet)
+    elif json_:
         print_json(render.store_document(opened))
     else:
         show(render.store(opened), quiet)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from eegstore import protocols
 from eegstore.hookspecs import HOOK_OF_KIND
 from eegstore.tables import TABLES
 
@@ -53,9 +54,12 @@ def problem(kind: str, cls: Any) -> str:
 
 
 def _members(cls: type[Any]) -> set[str]:
-    """Names that a class or its bases define."""
-    # hasattr would find the __call__ of type itself in any class.
-    return {member for base in cls.__mro__ for member in vars(base)}
+    """What a class and its bases define, but for the protocols, whose methods do nothing.
+
+    ``hasattr`` would find those, and the ``__call__`` of ``type`` itself in any class.
+    """
+    bases = [base for base in cls.__mro__ if base.__module__ != protocols.__name__]
+    return {member for base in bases for member in vars(base)}
 
 
 def _reads_problem(kind: str, cls: Any) -> str:

@@ -12,22 +12,23 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.calls import check_array, given
+from eegstore.blocks import part_of, stimulus_blocks, trial_block, trials_a_block
+from eegstore.calls import check_array
 from eegstore.counts import Counts
 from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
+from eegstore.fit import fit
 from eegstore.inputs import check_unchanged
 from eegstore.overlap import Clock, Later, ahead
-from eegstore.plan import PlannedColumn, Task, WorkPlan
 from eegstore.quality import doubts
 from eegstore.receipts import read_receipt, receipt_path, write_receipt
 from eegstore.scan import no_counts
-from eegstore.shards import CHUNK_BYTES, ShardWriter, fill_value, rows_near
+from eegstore.shards import ShardWriter, fill_value
 from eegstore.tables import Block
 from eegstore.threads import n_threads
+from eegstore.work import PlannedColumn, Task, WorkPlan
 from eegstore.worker import Worker, temporary_folder, worker
 
-IMAGES_A_BLOCK: Final = 256
 SHOWN: Final = 8
 IDENTITY: Final[dict[tuple[str, ...], str]] = {
     ("image",): "content_id",
@@ -39,7 +40,7 @@ RECENT: Final = 8  # blocks that may be in use at once: read ahead, computed fro
 
 
 def run_task(plan_file: str, number: int) -> dict[str, Any]:
-    """Compute and write a task's columns, and then the receipt that vouches for them.
+    """Compute and write a task's columns, and then the receipt that vouches for them; or fit one.
 
     Returns
     -------
@@ -54,6 +55,8 @@ def run_task(plan_file: str, number: int) -> dict[str, Any]:
     """
     me = worker(plan_file)
     task = me.plan.tasks[number]
+    if task.is_fit:
+        return fit(me, task)
     columns = [me.columns[task.table, name] for name in task.columns]
     clock = Clock()
     with ExitStack() as stack:
@@ -139,7 +142,7 @@ def _run_trials(
     -------
     ``invalid``: the rows whose signal has NaN or Inf; ``doubts``: the channels that look wrong.
     """
-    block_rows = rows_near(CHUNK_BYTES, me.columns["trials", "eeg"].spec.row_bytes)
+    block_rows = trials_a_block(me)
     eeg_spec, found_invalid, doubted = me.columns["trials", "eeg"].spec, list[int](), None
     for start, stop, eeg in ahead(clock.timed("eeg", _signals(me, task, columns, block_rows))):
         n_valid = me.rows["n_valid"][start:stop]
@@ -161,10 +164,7 @@ def _run_trials(
                 name: values[name] if name in values else me.stored("trials", name, rows)
                 for name in column.reads
             }
-            block = Block(
-                inputs, start, stop, n_valid=n_valid, sfreq=me.plan.sfreq,
-                times=np.asarray(me.plan.times), ch_names=me.plan.ch_names,
-            )  # fmt: skip
+            block = trial_block(me, rows, inputs, n_valid)
             result = clock.call(column.name, _extract, me, column, block, invalid)
             values[column.name] = result
             write(column, result.copy())  # the plugin may fill it anew
@@ -246,11 +246,7 @@ def _extract(
 ) -> NDArray[Any]:
     """A column's values for a block, checked against its spec; NaN in invalid rows."""
     plugin = me.extractor(column.extract)
-    result = me.call("extractor", plugin, me.recipe.extract[column.extract], plugin, block)
-    what = f"column {column.path}, rows {block.start} to {block.stop - 1},"
-    check_array(
-        "extractor", plugin, what, result, (block.n_rows, *column.spec.shape), column.spec.dtype
-    )
+    result = _called(me, column, plugin, block)
     if result.dtype.kind == "f":
         bad = ~np.isfinite(result.reshape(block.n_rows, -1)).all(axis=1)
         bad[invalid] = False
@@ -263,6 +259,22 @@ def _extract(
         result = result.copy()
         result[invalid] = fill_value(column.spec.dtype)
     return np.asarray(result)
+
+
+def _called(me: Worker, column: PlannedColumn, plugin: Any, block: Block) -> NDArray[Any]:
+    """What an extractor gives for a block, of which it may want fewer rows at a time."""
+    most = getattr(plugin, "block_rows", None) or block.n_rows
+    section, parts = me.recipe.extract[column.extract], []
+    for first in range(0, block.n_rows, most):
+        part = block if most >= block.n_rows else part_of(block, first, first + most)
+        result = me.call("extractor", plugin, section, plugin, part)
+        what = f"column {column.path}, rows {part.start} to {part.stop - 1},"
+        shape = (part.n_rows, *column.spec.shape)
+        check_array("extractor", plugin, what, result, shape, column.spec.dtype)
+        if most >= block.n_rows:
+            return np.asarray(result)
+        parts.append(result.copy())  # the plugin may fill it anew
+    return np.concatenate(parts)
 
 
 def _run_stimuli(
@@ -281,7 +293,7 @@ def _run_stimuli(
         first, inverse = _distinct(me, task, identity)
         results: dict[str, list[NDArray[Any]]] = defaultdict(list)
         reads = {name for column in members for name in column.reads} - set(written)
-        for rows, inputs in ahead(clock.timed("image", _stimulus_blocks(me, first, reads))):
+        for rows, inputs in ahead(clock.timed("image", stimulus_blocks(me, first, reads))):
             for column in members:
                 known = {
                     name: inputs[name] if name in inputs else written[name][rows - task.start]
@@ -313,46 +325,3 @@ def _distinct(me: Worker, task: Task, identity: str) -> tuple[NDArray[np.int64],
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return task.start + first[order], rank[inverse]
-
-
-def _stimulus_blocks(
-    me: Worker, rows: NDArray[np.int64], reads: Iterable[str]
-) -> Iterator[tuple[NDArray[np.int64], dict[str, Any]]]:
-    """Blocks of the given rows with what the extractors read."""
-    for start in range(0, len(rows), IMAGES_A_BLOCK):
-        chosen = rows[start : start + IMAGES_A_BLOCK]
-        inputs: dict[str, Any] = {}
-        for name in reads:
-            if name == "image":
-                inputs[name] = _images(me, chosen)
-            else:
-                values = me.stored("stimuli", name, chosen)
-                inputs[name] = values.tolist() if name == "caption" else values
-        yield chosen, inputs
-
-
-def _images(me: Worker, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-    """The images of some rows, read by runs of consecutive ones."""
-    section = me.recipe.stimuli
-    assert section is not None
-    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-    images: list[NDArray[np.uint8]] = []
-    for run in runs:
-        start, stop = int(run[0]), int(run[-1]) + 1
-        read = me.call("stimuli", me.provider, section, me.provider.read, start, stop)
-        what = f"read({start}, {stop})"
-        given("stimuli", me.provider, what, read, list)
-        wrong = sum(not _is_image(one) for one in read)
-        if wrong or len(read) != stop - start:
-            raise PluginError(
-                f"stimuli {me.provider.name!r}: {what} gave {len(read)} images, {wrong} of them "
-                f"wrong, expected {stop - start}, each uint8 (y, x, 3)"
-            )
-        images += read
-    return images
-
-
-def _is_image(value: Any) -> bool:
-    """Whether a value is uint8, (y, x, 3), with a pixel at least."""
-    array = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.size > 0
-    return array and value.ndim == 3 and value.shape[-1] == 3

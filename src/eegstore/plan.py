@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from eegstore import registry
 from eegstore.attributes import FORMAT, ROW_DIMENSION
@@ -18,11 +16,12 @@ from eegstore.calls import given, guarded
 from eegstore.counts import Counts
 from eegstore.disk import digest_json
 from eegstore.errors import PluginError, RecipeError
-from eegstore.inputs import InputFile
+from eegstore.protocols import Fitted
 from eegstore.recipe import nearest
 from eegstore.scan import (
     STIMULI_COLUMNS,
     Scan,
+    content_of,
     digest_array,
     digest_rows,
     eeg_counts,
@@ -48,89 +47,13 @@ from eegstore.tables import (
     ColumnSpec,
     Table,
 )
+from eegstore.work import PlannedColumn, Task
 
 # A stimulus' row is small but its image is not: about 64 MB of decoded images a task.
 STIMULI_SHARD_ROWS: Final = 512
 MAX_ROW_BYTES: Final = 1 << 30
 IMAGE: Final = ColumnSpec(dims=("y", "x", "rgb"), shape=(-1, -1, 3), dtype="uint8")
 NO_AXES: Final = ColumnSpec(dims=(), shape=(), dtype="str")
-
-
-@dataclass(frozen=True)
-class PlannedColumn:
-    """A wide column: who computes it from what, and how it is stored.
-
-    ``extract`` is its number among the recipe's ``[[extract]]`` sections, -1 for the EEG itself.
-    """
-
-    table: Table
-    name: str
-    extract: int
-    reads: tuple[str, ...]
-    spec: ColumnSpec
-    key: str
-    layout: Layout
-    attributes: dict[str, Any]
-
-    @property
-    def path(self) -> str:
-        """Path of the array in the store."""
-        return f"{self.table}/{self.name}"
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the values before compression."""
-        return self.layout.n_rows * self.layout.row_bytes
-
-
-@dataclass(frozen=True)
-class Task:
-    """One row range of one table, and the columns that are missing there."""
-
-    table: Table
-    shard: int
-    start: int
-    stop: int
-    columns: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Names the task in messages and its receipt's file."""
-        return f"{self.table}-{self.shard:06d}"
-
-
-@dataclass(frozen=True)
-class WorkPlan:
-    """What a worker has to know; one file of the build's folder holds it.
-
-    ``id`` differs for every run: no file of another run's worker is taken for one of this.
-    """
-
-    store: Path
-    folder: Path
-    recipe: dict[str, Any]
-    columns: tuple[PlannedColumn, ...]
-    tasks: tuple[Task, ...]
-    ch_names: tuple[str, ...]
-    sfreq: float
-    times: tuple[float, ...]
-    inputs: dict[Table, tuple[InputFile, ...]]
-    id: str
-    check_determinism: bool = False
-
-    def to_json(self) -> bytes:
-        """The plan as its file holds it."""
-        # Not by pydantic: the name of a file may be no text.
-        facts: object = WORK_PLAN.dump_python(self, mode="json")
-        return json.dumps(facts).encode()
-
-    @staticmethod
-    def from_json(content: bytes) -> WorkPlan:
-        """The plan of a file."""
-        return WORK_PLAN.validate_python(json.loads(content))
-
-
-WORK_PLAN: Final = TypeAdapter(WorkPlan)
 
 
 def shard_rows(table: Table, found: Scan) -> int:
@@ -181,23 +104,30 @@ def stored_spec(column: str, spec: ColumnSpec, eeg: ColumnSpec) -> ColumnSpec:
 def _planned(
     found: Scan, table: Table, name: str, extract: int, reads: Mapping[str, str],
     spec: ColumnSpec, origin: tuple[dict[str, Any], str], counts: Counts | None = None,
+    phase: int = 0, train_key: str = "",
 ) -> PlannedColumn:  # fmt: skip
-    """A column; ``reads`` maps each input to its key, ``origin`` is its producer and its key."""
+    """A column; ``reads`` maps each input to its key, ``origin`` is its producer and its key.
+
+    ``train_key`` is that of the split on whose train rows it is fitted; empty where it is not.
+    """
     dtype = spec.dtype if counts is None else "int16"
     layout = _layout(table, spec, found, dtype)
     store = found.recipe.store
     # Any column of trials follows from the EEG too: which rows there are, and which are invalid.
     rows = found.source_key if table == "trials" else ""
     written = [FORMAT, store.codec, store.random, layout.options, dtype]
-    key = digest_json([origin[1], dict(reads), rows, *written])
+    fitted = {"fitted": {"split": "train", "key": train_key}} if train_key else {}
+    key = digest_json([origin[1], dict(reads), rows, *written, *fitted.values()])
     attributes = {
         **spec.attrs,
         **(counts.attributes if counts else {}),
         "units": spec.units,
-        "eegstore": {"key": key, "producer": origin[0], "inputs": dict(reads)},
+        "eegstore": {"key": key, "producer": origin[0], "inputs": dict(reads), **fitted},
     }
     stored = stored_spec(name, spec, eeg_spec(found.trials) if table == "trials" else NO_AXES)
-    return PlannedColumn(table, name, extract, tuple(reads), stored, key, layout, attributes)
+    return PlannedColumn(
+        table, name, extract, tuple(reads), stored, key, layout, attributes, phase, bool(train_key)
+    )
 
 
 def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
@@ -209,32 +139,65 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
         Where a column is named twice, reads what is not there, or reads itself through others.
     """
     eeg = eeg_spec(found.trials)
-    source = (producer("source", found.source, found.recipe.source), found.source_key)
+    made_by = producer("source", found.source, found.recipe.source, found.source_content)
+    source = (made_by, found.source_key)
     counts = eeg_counts(found) if found.recipe.store.dtype == "int16" else None
     planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source, counts)}
+    planned["trials", "eeg"].attributes["eegstore"]["files"] = found.source_content.listed
     raw, keys = _readable(found)
     raw["trials", "eeg"], keys["trials", "eeg"] = eeg, planned["trials", "eeg"].key
+    phases = dict.fromkeys(raw, 0)
     waiting = _extractors(found)
     while waiting:
         ready = [one for one in waiting if all((one[2].table, r) in raw for r in one[2].reads)]
         if not ready:
             raise _unreadable(waiting, raw)
+        # What is fitted waits for the split, and that for the columns that the pairing reads.
+        ready = [one for one in ready if not _phase(one[2], phases)] or ready
         for number, name, plugin in ready:
             table: Table = plugin.table
             inputs = {read: raw[table, read] for read in plugin.reads}
             section = found.recipe.extract[number]
             spec = _described(plugin, inputs, section.timeout_s)
             reads = {read: keys[table, read] for read in plugin.reads}
+            content = content_of("extractor", plugin, section)
             origin = (
-                producer("extractor", plugin, section),
-                plugin_key("extractor", plugin, section),
+                producer("extractor", plugin, section, content),
+                plugin_key("extractor", plugin, section, content),
             )
-            column = _planned(found, table, name, number, reads, spec, origin)
-            planned[table, name] = column
+            phase, train_key = _phase(plugin, phases), ""
+            if _is_fitted(plugin):
+                train_key = narrow_keys(found, planned.values())["trials", "split"]
+            column = _planned(
+                found, table, name, number, reads, spec, origin, None, phase, train_key
+            )
+            planned[table, name], phases[table, name] = column, phase
             raw[table, name], keys[table, name] = spec, column.key
         waiting = [one for one in waiting if one not in ready]
+    _refuse_late_pairing(found, planned.values())
     _refuse_taken_axes(found, planned.values())
     return tuple(planned.values())
+
+
+def _is_fitted(plugin: Any) -> bool:
+    return isinstance(plugin, Fitted)
+
+
+def _phase(plugin: Any, phases: Mapping[tuple[Table, str], int]) -> int:
+    """How many fits what an extractor computes waits for."""
+    latest = max((phases[plugin.table, read] for read in plugin.reads), default=0)
+    return latest + _is_fitted(plugin)
+
+
+def _refuse_late_pairing(found: Scan, columns: Iterable[PlannedColumn]) -> None:
+    """A pairing cannot read what is fitted on the split, which follows from the pairing."""
+    reads = getattr(pairing_plugin(found), "reads", ()) if found.stimuli else ()
+    for column in columns:
+        if column.phase and column.path in reads:
+            raise RecipeError(
+                f"[pairing] reads {column.path}, which is fitted on the split train, and the split "
+                "follows from the pairing: a cycle; pair by a column that is not fitted"
+            )
 
 
 def _readable(
@@ -253,8 +216,6 @@ def _readable(
 
 def _described(plugin: Any, inputs: Mapping[str, ColumnSpec], limit_s: float | None) -> ColumnSpec:
     """An extractor's spec, where it is one that a column can be made of."""
-    if hasattr(plugin, "fit"):
-        raise PluginError(f"extractor {plugin.name!r}: has fit(), which no version runs yet")
     spec = guarded("extractor", plugin, plugin.describe, inputs, limit_s=limit_s)
     spec = given("extractor", plugin, "describe()", spec, ColumnSpec)
     if spec.dtype == "str" or 0 in spec.shape or min(spec.shape, default=1) < 0:
@@ -294,6 +255,7 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
         plugin = registry.create("extractor", section.plugin, section.options, found.folder, where)
         if plugin.table == "stimuli" and found.stimuli is None:
             raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")
+        _refuse_missing_device(where, plugin)
         name = section.column
         if name in taken[plugin.table] or not COLUMN_NAME.fullmatch(name):
             raise RecipeError(
@@ -301,8 +263,28 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
                 'give this one another name with as = "…"'
             )
         taken[plugin.table] = taken[plugin.table] | {name}
+        if _is_fitted(plugin):
+            taken[plugin.table] = taken[plugin.table] | {f"{name}_state"}
         extractors.append((number, name, plugin))
     return extractors
+
+
+def _refuse_missing_device(where: str, plugin: Any) -> None:
+    """Refuse an extractor that wants a device which torch does not see, before anything runs."""
+    device = getattr(plugin, "device", "cpu")
+    if not isinstance(device, str) or not device.startswith("cuda"):
+        return
+    try:
+        import torch
+
+        found = torch.cuda.device_count()
+    except ImportError:
+        found = 0
+    if int(device.partition(":")[2] or 0) >= found:
+        raise RecipeError(
+            f"{where}: device is {device!r}, but torch sees {found} CUDA devices; "
+            'set device = "cpu", or build on a machine that has it'
+        )
 
 
 def _unreadable(waiting: list[tuple[int, str, Any]], known: Mapping[Any, Any]) -> RecipeError:
@@ -343,6 +325,8 @@ def narrow_keys(found: Scan, columns: Iterable[PlannedColumn]) -> dict[tuple[Tab
     keys["trials", "stimulus"] = keys["trials", "score"] = pair_key
     keys["trials", "split"] = digest_json([split, pair_key])
     for column in columns:
+        if column.is_fitted:
+            keys[column.table, column.state] = column.key
         for dim in column.spec.coords:
             keys.setdefault((column.table, dim), column.key)
     return keys
@@ -363,20 +347,20 @@ def make_tasks(
         What vouches for the shards that are there.
     """
     done = {(path, receipt["shard"]) for receipt in receipts for path in receipt["columns"]}
-    wanted = list(columns)
+    wanted, tasks = list(columns), list[Task]()
     tables: tuple[Table, ...] = ("stimuli", "trials")
-    tasks = []
-    for table in tables:
+    for phase, table in itertools.product(sorted({one.phase for one in wanted}), tables):
         rows, n_rows = shard_rows(table, found), found.n_rows[table]
         for shard in range(-(-n_rows // rows)):
             missing = tuple(
                 column.name
                 for column in wanted
-                if column.table == table and (column.path, shard) not in done
+                if (column.table, column.phase) == (table, phase)
+                and (column.path, shard) not in done
             )
             if missing:
                 start = shard * rows
-                tasks.append(Task(table, shard, start, min(start + rows, n_rows), missing))
+                tasks.append(Task(table, shard, start, min(start + rows, n_rows), missing, phase))
     return tuple(tasks)
 
 

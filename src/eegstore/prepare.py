@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.attributes import DOCUMENT, FORMAT, ColumnEntry
-from eegstore.calls import given, guarded
+from eegstore.calls import guarded
 from eegstore.disk import fsync_path, make_folder, put
-from eegstore.errors import InputError, PluginError
+from eegstore.errors import InputError
 from eegstore.inputs import option_paths
-from eegstore.plan import (
-    PlannedColumn,
-    Task,
-    WorkPlan,
-    make_tasks,
-    narrow_keys,
-    plan_columns,
-)
+from eegstore.plan import make_tasks, narrow_keys, plan_columns
 from eegstore.protocols import Stateful
+from eegstore.provenance import difference, planned_facts
 from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, recipe_changes
 from eegstore.registry import path_options
@@ -41,9 +35,12 @@ from eegstore.root import (
 )
 from eegstore.salvage import committed_store, salvaged_receipts
 from eegstore.scan import Scan, provider_plugin, scan, scanned_columns, source_plugin
+from eegstore.states import plain_arrays
 from eegstore.store import Store
+from eegstore.tables import Table
 from eegstore.verification import ALL, Damage, check_entry
-from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder
+from eegstore.work import PlannedColumn, Task, WorkPlan
+from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder, train_rows
 
 
 @dataclass(frozen=True)
@@ -303,8 +300,16 @@ def _forsaken(plan: Plan) -> str:
     shards = ", ".join(f"{path} ({count})" for path, count in sorted(counts.items()))
     if not shards:
         return ""
-    changes = recipe_changes(plan_recipe(plan.store), plan.recipe.document())
-    return f"the finished shards of {shards} of an interrupted build: {changes}"
+    before = planned_facts(plan.store)
+    reasons = [
+        difference(before[column.path], column.attributes["eegstore"])
+        for column in plan.columns
+        if column.path in counts and column.path in before
+    ]
+    changed = plan_recipe(plan.store) != plan.recipe.document()
+    if changed or not reasons:
+        reasons = [recipe_changes(plan_recipe(plan.store), plan.recipe.document())]
+    return f"the finished shards of {shards} of an interrupted build: {reasons[0]}"
 
 
 def check_space(plan: Plan) -> None:
@@ -320,8 +325,16 @@ def check_space(plan: Plan) -> None:
         )
 
 
-def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
-    """Put what workers need beside the store: the plan, the scans' states, some narrow columns."""
+def write_plan(
+    plan: Plan,
+    tasks: Sequence[Task],
+    train: Mapping[Table, NDArray[np.int64]],
+    check_determinism: bool = False,
+) -> Path:
+    """Put what workers need beside the store: the plan, the scans' states, some narrow columns.
+
+    ``train`` has the rows of each table that extractors are fitted on, once they are known.
+    """
     folder = build_folder(plan.store)
     for old in folder.glob("tmp-*"):
         shutil.rmtree(old)
@@ -329,7 +342,7 @@ def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
         old.unlink()
     trials = plan.found.trials
     work = WorkPlan(
-        plan.store.absolute(), plan.folder, plan.recipe.document(), plan.columns, plan.tasks,
+        plan.store.absolute(), plan.folder, plan.recipe.document(), plan.columns, tuple(tasks),
         tuple(trials.ch_names), trials.sfreq, tuple(trials.times.tolist()),
         inputs=dict(plan.found.files), id=f"{os.getpid()}-{time.monotonic_ns()}",
         check_determinism=check_determinism,
@@ -338,6 +351,7 @@ def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
     rows: dict[str, NDArray[Any]] = {"n_valid": trials.n_valid}
     for (table, name), values in scanned_columns(plan.found).items():
         rows[f"{table}/{name}"] = values
+    rows |= {train_rows(of): values for of, values in train.items()}
     np.savez(folder / ROWS_FILE, **rows)  # type: ignore[arg-type]
     sections = {"source": plan.recipe.source, "stimuli": plan.recipe.stimuli}
     for kind, plugin in (("source", plan.found.source), ("stimuli", plan.found.provider)):
@@ -351,14 +365,5 @@ def write_plan(plan: Plan, check_determinism: bool = False) -> Path:
 
 def _state(kind: str, plugin: Any, limit_s: float | None) -> dict[str, NDArray[Any]]:
     """What a source or a provider wants to keep of its scan."""
-    state = given(
-        kind, plugin, "state()", guarded(kind, plugin, plugin.state, limit_s=limit_s), dict
-    )
-    arrays = {str(name): np.asarray(values) for name, values in state.items()}
-    objects = [name for name, values in arrays.items() if values.dtype.hasobject]
-    if objects:
-        raise PluginError(
-            f"{kind} {plugin.name!r}: state() gave objects as {objects[0]!r}, expected numbers or "
-            "strings"
-        )
-    return arrays
+    state = guarded(kind, plugin, plugin.state, limit_s=limit_s)
+    return plain_arrays(kind, plugin, "state()", state)

@@ -13,7 +13,7 @@ part of a key, so that moved data keeps its columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -53,6 +53,23 @@ class Stateful(Protocol):
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take the place of ``scan`` in another process."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """An extractor that learns from the train rows before it computes."""
+
+    def fit(self, blocks: Iterable[Block]) -> Mapping[str, NDArray[Any]]:
+        """What it has learnt: arrays of numbers or strings, which the store keeps.
+
+        It is called once a build, in one process. ``blocks`` are those of valid trials whose split
+        is ``train``, or of the stimuli that they show; it may be iterated several times.
+        """
+        ...
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take what ``fit`` gave, before the first block, in each process."""
         ...
 
 
@@ -103,7 +120,10 @@ class Extractor(Plugin, Protocol):
 
     Row i of the result may depend on row i of the block alone.
 
-    May define ``prepare()``, called once a worker before the first block (to load a model).
+    May define ``prepare()``, called once a worker before the first block (to load a model); the
+    methods of ``Fitted``; ``block_rows``, an int: most rows of a block; and ``device``, a str: a
+    build on a machine whose torch lacks such a device is refused before anything runs. Both may
+    be class variables or options.
     """
 
     table: ClassVar[Literal["trials", "stimuli"]]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from eegstore.disk import digest_file, digest_json, put
-from eegstore.plan import PlannedColumn
 from eegstore.root import build_folder
+from eegstore.work import PlannedColumn
 
 Receipt = dict[str, Any]
 

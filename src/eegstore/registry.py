@@ -21,9 +21,10 @@ import pluggy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
-from eegstore import examination, hookspecs
-from eegstore.errors import EegStoreError, PluginError, RecipeError
+from eegstore import examination, versions
+from eegstore.errors import EegStoreError, MissingPluginError, PluginError, RecipeError
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
+from eegstore.origins import source_digest
 from eegstore.recipe import Recipe, explain, nearest
 from eegstore.wording import described, text_of
 
@@ -33,7 +34,12 @@ OK: Final = "ok"
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin class as it was found, or the reason why it cannot be used."""
+    """A plugin class as it was found, or the reason why it cannot be used.
+
+    ``api`` is the version of the plugin API that it targets, ``source`` the digest of its source
+    where a third party's distribution is installed as editable, and ``notes`` say what it uses that
+    is deprecated.
+    """
 
     kind: str
     name: str
@@ -43,6 +49,9 @@ class Plugin:
     status: str
     cls: type[Any] | None = None
     trace: str = ""
+    api: int = EEGSTORE_PLUGIN_API
+    source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -69,19 +78,23 @@ def _options_problem(cls: Any) -> str:
     return ""
 
 
-def _classes(module: ModuleType) -> list[tuple[str, Any]]:
-    """The plugin classes of one module, asked for in a plugin manager of its own."""
-    declared = getattr(module, "EEGSTORE_PLUGIN_API", EEGSTORE_PLUGIN_API)
-    if declared != EEGSTORE_PLUGIN_API:
-        raise PluginError(f"targets plugin API {declared}, this eegstore has {EEGSTORE_PLUGIN_API}")
+def _classes(module: ModuleType) -> list[tuple[str, Any, list[versions.Deprecated]]]:
+    """The plugin classes of one module, asked for in a plugin manager of its own.
+
+    With each its kind, and the deprecated hook that gave it, if one did.
+    """
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(versions.hooks())
     manager.register(module)
     manager.check_pending()
     found = []
     for kind, hook in HOOK_OF_KIND.items():
         for classes in getattr(manager.hook, hook)():
-            found += [(kind, cls) for cls in classes]
+            found += [(kind, cls, list[versions.Deprecated]()) for cls in classes]
+    for old in versions.old_hooks():
+        new = getattr(manager.hook, old.instead).get_hookimpls()
+        for classes in [] if new else getattr(manager.hook, old.name)():
+            found += [(old.kind, cls, [old]) for cls in classes]
     if not found:
         raise PluginError("registers nothing: no function marked with eegstore.hookimpl")
     return found
@@ -92,10 +105,17 @@ def _load(entry_point: EntryPoint) -> list[Plugin]:
     distribution = entry_point.dist
     origin = (distribution.name, distribution.version) if distribution else ("", "")
     try:
-        return [
-            _examined(entry_point.name, origin, kind, cls)
-            for kind, cls in _classes(entry_point.load())
-        ]
+        # Read before it is imported: an edit in between is then taken for a change, never missed.
+        source = "" if origin[0] == BUILT_IN else source_digest(entry_point)
+        module = entry_point.load()
+        api = EEGSTORE_PLUGIN_API if origin[0] == BUILT_IN else versions.targeted(module)
+        found = []
+        for kind, given, hooks in _classes(module):
+            cls, members = versions.renewed(kind, given)
+            plugin = _examined(entry_point.name, origin, kind, cls)
+            notes = versions.warn(plugin.name, origin[0], [*hooks, *members])
+            found.append(dataclasses.replace(plugin, api=api, source=source, notes=notes))
+        return found
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -191,7 +211,7 @@ def find(kind: str, name: str) -> Plugin:
     ------
     PluginError
         Where it is installed but broken; says why.
-    RecipeError
+    MissingPluginError
         Where there is none; names the nearest, and what could not be loaded.
     """
     candidates = named(kind, name)
@@ -203,7 +223,7 @@ def find(kind: str, name: str) -> Plugin:
         raise PluginError(f"{kind} {name!r} of {broken.distribution} is broken: {broken.status}")
     hints = [nearest(name, [one.name for one in usable(kind)])]
     hints += [f"not loaded: {one.distribution}, {one.status}" for one in plugins() if not one.kind]
-    raise RecipeError(f"no {kind} is called {name!r:.80}; {'; '.join(hints)}")
+    raise MissingPluginError(f"no {kind} is called {name!r:.80}; {'; '.join(hints)}", kind, name)
 
 
 @functools.cache
@@ -334,6 +354,12 @@ def broken() -> list[Plugin]:
     """The plugins that cannot be used, of those that were loaded."""
     loaded = next((of() for of in (plugins, built_in) if of.cache_info().currsize), ())
     return [one for one in loaded if one.cls is None]
+
+
+def notes() -> list[str]:
+    """What the plugins use that is deprecated, if plugins were loaded at all."""
+    loaded = plugins() if plugins.cache_info().currsize else ()
+    return [note for one in loaded for note in one.notes]
 
 
 def usable(kind: str) -> list[Plugin]:

@@ -10,11 +10,13 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from eegstore.account import Report
 from eegstore.catalogue import EXAMPLE_INPUTS_ARE, Entry, Option
 from eegstore.checking import Checked
 from eegstore.prepare import Plan, losses
+from eegstore.provenance import difference, facts_of
 from eegstore.registry import OK, Plugin
 from eegstore.scaffolding import Project
 from eegstore.store import Store
@@ -123,6 +125,19 @@ def _deed(planned: Plan, path: str) -> str:
     return "replace" if path in {entry.path for entry in planned.lost} else "compute"
 
 
+def _reasons(planned: Plan) -> dict[str, str]:
+    """Path of each column that is replaced, and what it is that its values follow from no more."""
+    lost = {entry.path for entry in planned.lost}
+    committed, renewed = planned.committed, set(planned.renewed)
+    if committed is None:
+        return {}
+    return {
+        column.path: difference(facts_of(committed, column.path), column.attributes["eegstore"])
+        for column in planned.columns
+        if column.path in lost & renewed
+    }
+
+
 def _some(paths: Sequence[str]) -> str:
     """The paths, as many as a person reads."""
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
@@ -146,6 +161,7 @@ def plan(planned: Plan) -> RenderableType:
             "reuse" if column.path in reused else _deed(planned, column.path),
         )
     lines = [*_titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
+    lines += [_text(f"replace  {path}: {why}") for path, why in _reasons(planned).items()]
     lines += [_text(f"drop     {loss} (needs --overwrite)") for loss in losses(planned)]
     lines += [_text(f"mend     {one.file}: {one.problem}") for one in planned.damage]
     if planned.up_to_date:
@@ -164,7 +180,7 @@ def plan(planned: Plan) -> RenderableType:
 
 def plan_document(planned: Plan) -> dict[str, Any]:
     """What ``eegstore build --plan --json`` prints."""
-    reused = {entry.path for entry in planned.reused}
+    reused, reasons = {entry.path for entry in planned.reused}, _reasons(planned)
     return {
         "store": str(planned.store),
         "up_to_date": planned.up_to_date,
@@ -175,6 +191,7 @@ def plan_document(planned: Plan) -> dict[str, Any]:
                 "dtype": column.layout.dtype,
                 "bytes": column.n_bytes,
                 "reused": column.path in reused,
+                "why": reasons.get(column.path, ""),
             }
             for column in planned.columns
         ],
@@ -228,6 +245,54 @@ def store_document(opened: Store) -> dict[str, Any]:
         "recipe": opened.recipe,
         "history": [entry.model_dump(mode="json") for entry in opened.attributes.history],
     }
+
+
+def provenance(node: Mapping[str, Any]) -> RenderableType:
+    """What a column follows from, as a tree."""
+    tree = Tree(_node_label(node))
+    for one in node.get("inputs", ()):
+        tree.add(provenance(one))
+    files = node.get("files", ())
+    if files is None:
+        tree.add(_text("the files that were read: not recorded by the eegstore that built it"))
+    for file in (files or ())[:SHOWN]:
+        tree.add(_text(f"{file['sha256'][:SHORT_DIGEST]}  {file['name']}"))
+    if files and len(files) > SHOWN:
+        tree.add(f"… and {plural(len(files) - SHOWN, 'file')} more, which --json lists")
+    return tree
+
+
+def _node_label(node: Mapping[str, Any]) -> Text:
+    """A column, its key, and the plugin that made it with its options."""
+    shape = f"  {_shape(node['shape'])} {node['dtype']}" if "shape" in node else ""
+    label = Text.assemble((printable(node["column"]), "bold"), printable(shape))
+    if node.get("repeated"):
+        return label.append("  (as above)")
+    lines = [f"key {node['key'][:SHORT_DIGEST]}"] if "key" in node else []
+    producer = node.get("producer")
+    if producer:
+        lines += _made_by(producer)
+    if "fitted" in node:
+        fitted = node["fitted"]
+        lines.append(f"fitted on {fitted['split']}, state {fitted['state'][:SHORT_DIGEST]}")
+    for line in lines:
+        label.append(f"\n{printable(line)}")
+    return label
+
+
+def _made_by(producer: Mapping[str, Any]) -> Iterator[str]:
+    """The plugin that made a column, and its options, as lines."""
+    facts = [f"{producer['distribution']} {producer['distribution_version']}"]
+    facts += [f"API {producer['api']}"] if "api" in producer else []
+    facts += [
+        f"{what} {producer[what][:SHORT_DIGEST]}"
+        for what in ("source", "content") if what in producer
+    ]  # fmt: skip
+    yield f"{producer['kind']} {producer['name']} {producer['version']}, of {', '.join(facts)}"
+    given = {name: value for name, value in producer["options"].items() if value is not None}
+    options = [f"{name} = {value}" for name, value in given.items()]
+    if options:
+        yield f"options: {', '.join(options)}"
 
 
 def plugins(found: Iterable[Plugin]) -> RenderableType:

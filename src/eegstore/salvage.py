@@ -20,13 +20,13 @@ from eegstore.attributes import (
 )
 from eegstore.disk import digest_bytes, digest_file, read_regular
 from eegstore.errors import DamageError, IncompleteError
-from eegstore.plan import PlannedColumn, Task
 from eegstore.receipts import Receipt, merged
 from eegstore.root import records_path
 from eegstore.store import Store, read_store
 from eegstore.tables import TABLES, Table
 from eegstore.verification import ALL, DataFile, check_files, data_files
 from eegstore.wide import values_dtype
+from eegstore.work import PlannedColumn, Task
 
 
 def committed_store(path: Path) -> tuple[Store, bool]:

@@ -135,7 +135,7 @@ class TableView(Mapping[str, StoredColumn]):
         self._columns = {
             entry.name: StoredColumn(store, entry)
             for entry in store.attributes.columns
-            if entry.table == table and entry.kind != "coordinate"
+            if entry.table == table and entry.kind in ("wide", "narrow")
         }
 
     def __getitem__(self, name: str) -> StoredColumn:

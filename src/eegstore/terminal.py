@@ -61,6 +61,7 @@ def reported(command: Callable[P, int | None]) -> Callable[P, None]:
             ended = Terminal.interrupted and not isinstance(error, InterruptedBuildError)
             code = _tell_interrupted() if ended else _tell(error, bool(kwargs.get("debug")))
         warn_of_broken_plugins(bool(kwargs.get("debug")))
+        warn_of_deprecated_use()
         if code:
             leave(code)
 
@@ -187,6 +188,13 @@ def warn_of_broken_plugins(debug: bool) -> None:
         for line in one.trace.splitlines() if debug else ():
             _say(line)
         tell(f"plugin {one.name!r} of {one.distribution} is not used: {one.status}")
+
+
+def warn_of_deprecated_use() -> None:
+    """A line for each hook or member of a plugin that the next plugin API has no more."""
+    registry = sys.modules.get("eegstore.registry")
+    for note in registry.notes() if registry else ():
+        tell(note)
 
 
 def tell(text: str) -> None:

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from eegstore import registry
 from eegstore.calls import guarded, repeated
-from eegstore.plan import WorkPlan
+from eegstore.errors import InputError
 from eegstore.protocols import Stateful
 from eegstore.recipe import Section, parse_recipe
 from eegstore.root import build_folder
 from eegstore.scan import source_options
+from eegstore.states import decoded, read_state, state_file
 from eegstore.tables import Table
 from eegstore.wide import WideArray, wide_array
+from eegstore.work import WorkPlan
 
 ROWS_FILE = "rows.npz"
 NOTE = ".running"
@@ -34,6 +36,11 @@ def temporary_folder(plan: WorkPlan) -> Path:
     older plan into the store, because the next build removes the folder first.
     """
     return build_folder(plan.store) / f"tmp-{plan.id}"
+
+
+def train_rows(table: Table) -> str:
+    """Name of the rows of a table, in ``ROWS_FILE``, that extractors are fitted on."""
+    return f"train/{table}"
 
 
 def plan_recipe(store: Path) -> dict[str, Any]:
@@ -56,9 +63,23 @@ class Worker:
         self._extractors: dict[int, Any] = {}
         self._arrays: dict[tuple[Table, str], WideArray] = {}
 
+    def _created(self, kind: str, section: Section, options: dict[str, Any]) -> Any:
+        """A plugin, of the source that the plan's keys were made of."""
+        plugin = registry.create(kind, section.plugin, options, self.plan.folder)
+        source = registry.find(kind, section.plugin).source
+        for column in self.plan.columns:
+            made_by = column.attributes["eegstore"]["producer"]
+            same = (made_by["kind"], made_by["name"]) == (kind, section.plugin)
+            if same and made_by.get("source", "") != source:
+                raise InputError(
+                    f"{kind} {section.plugin!r}: the source of {made_by['distribution']} was "
+                    "edited while the build ran; run the same command again"
+                )
+        return plugin
+
     def _reader(self, kind: str, section: Section, options: dict[str, Any]) -> Any:
         """The source or the provider, with the state of the driver's scan where it keeps one."""
-        plugin = registry.create(kind, section.plugin, options, self.plan.folder)
+        plugin = self._created(kind, section, options)
         if isinstance(plugin, Stateful):
             with np.load(self._scans / f"{kind}.npz", allow_pickle=False) as state:
                 arrays = {name: state[name] for name in state.files}
@@ -84,14 +105,24 @@ class Worker:
         with np.load(self._scans / ROWS_FILE, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
+    def prepared(self, number: int) -> Any:
+        """The extractor of a ``[[extract]]`` section, prepared, and not fitted."""
+        section = self.recipe.extract[number]
+        plugin = self._created("extractor", section, section.options)
+        if hasattr(plugin, "prepare"):
+            with self._noted("extractor", plugin):
+                guarded("extractor", plugin, plugin.prepare, limit_s=section.timeout_s)
+        return plugin
+
     def extractor(self, number: int) -> Any:
-        """The extractor of a ``[[extract]]`` section, prepared."""
+        """The extractor of a ``[[extract]]`` section, prepared and restored."""
         if number not in self._extractors:
-            section = self.recipe.extract[number]
-            plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
-            if hasattr(plugin, "prepare"):
-                with self._noted("extractor", plugin):
-                    guarded("extractor", plugin, plugin.prepare, limit_s=section.timeout_s)
+            plugin, section = self.prepared(number), self.recipe.extract[number]
+            column = next(one for one in self.plan.columns if one.extract == number)
+            if column.is_fitted:
+                where = str(state_file(self.plan.store, column))
+                state = decoded(read_state(self.plan.store, column), where)
+                guarded("extractor", plugin, plugin.restore, state, limit_s=section.timeout_s)
             self._extractors[number] = plugin
         return self._extractors[number]
 

@@ -160,6 +160,7 @@ class BareCopies(RandomBatches):
         for start in range(0, len(data), BLOCK):
             values.take(np.arange(start, min(start + BLOCK, len(data))))
         where = values._places, *sizes, part.starts, part.piece_bytes, out
+        self._mapped = values  # what is read by its address must stay where it is
         super().__init__(lambda rows: crew.copy_rows(rows, *where), len(data), seed=7)
 
 

@@ -1,0 +1,1 @@
+"""The canonical time-series features of eegstore's trials, through pycatch22."""

@@ -1,0 +1,1 @@
+"""Covariances and tangent vectors of eegstore's trials, through pyriemann."""

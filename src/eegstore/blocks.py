@@ -1,0 +1,101 @@
+"""Rows of the tables as extractors get them: blocks with what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore.calls import given
+from eegstore.errors import PluginError
+from eegstore.shards import CHUNK_BYTES, rows_near
+from eegstore.tables import Block
+from eegstore.work import PlannedColumn
+from eegstore.worker import Worker
+
+IMAGES_A_BLOCK: Final = 256
+
+
+def trials_a_block(me: Worker) -> int:
+    """Trials of about a megabyte of EEG."""
+    return rows_near(CHUNK_BYTES, me.columns["trials", "eeg"].spec.row_bytes)
+
+
+def trial_block(
+    me: Worker, rows: NDArray[np.int64], inputs: dict[str, Any], n_valid: NDArray[np.int64]
+) -> Block:
+    """A block of trials; ``inputs`` are the columns that are read."""
+    return Block(
+        inputs, int(rows[0]), int(rows[-1]) + 1, n_valid=n_valid, sfreq=me.plan.sfreq,
+        times=np.asarray(me.plan.times), ch_names=me.plan.ch_names,
+    )  # fmt: skip
+
+
+def part_of(block: Block, first: int, stop: int) -> Block:
+    """A block of some rows of a block, counted within it."""
+    start, end = block.start, block.stop
+    if block.n_rows == end - start:  # else some rows of the range stand for others
+        start, end = start + first, min(start + stop, end)
+    return Block(
+        {name: block[name][first:stop] for name in block}, start, end,
+        n_valid=block.n_valid[first:stop], sfreq=block.sfreq, times=block.times,
+        ch_names=block.ch_names,
+    )  # fmt: skip
+
+
+def stored_blocks(me: Worker, column: PlannedColumn, rows: NDArray[np.int64]) -> Iterator[Block]:
+    """Blocks of any rows of a column's table, from what is written of the columns it reads."""
+    if column.table == "stimuli":
+        for some, inputs in stimulus_blocks(me, rows, column.reads):
+            yield Block(inputs, int(some[0]), int(some[-1]) + 1)
+        return
+    step = trials_a_block(me)
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        inputs = {name: me.stored("trials", name, some) for name in column.reads}
+        yield trial_block(me, some, inputs, me.rows["n_valid"][some])
+
+
+def stimulus_blocks(
+    me: Worker, rows: NDArray[np.int64], reads: Iterable[str]
+) -> Iterator[tuple[NDArray[np.int64], dict[str, Any]]]:
+    """Blocks of the given rows with what the extractors read."""
+    for start in range(0, len(rows), IMAGES_A_BLOCK):
+        chosen = rows[start : start + IMAGES_A_BLOCK]
+        inputs: dict[str, Any] = {}
+        for name in reads:
+            if name == "image":
+                inputs[name] = _images(me, chosen)
+            else:
+                values = me.stored("stimuli", name, chosen)
+                inputs[name] = values.tolist() if name == "caption" else values
+        yield chosen, inputs
+
+
+def _images(me: Worker, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    """The images of some rows, read by runs of consecutive ones."""
+    section = me.recipe.stimuli
+    assert section is not None
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    images: list[NDArray[np.uint8]] = []
+    for run in runs:
+        start, stop = int(run[0]), int(run[-1]) + 1
+        read = me.call("stimuli", me.provider, section, me.provider.read, start, stop)
+        what = f"read({start}, {stop})"
+        given("stimuli", me.provider, what, read, list)
+        wrong = sum(not _is_image(one) for one in read)
+        if wrong or len(read) != stop - start:
+            raise PluginError(
+                f"stimuli {me.provider.name!r}: {what} gave {len(read)} images, {wrong} of them "
+                f"wrong, expected {stop - start}, each uint8 (y, x, 3)"
+            )
+        images += read
+    return images
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a value is uint8, (y, x, 3), with a pixel at least."""
+    array = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.size > 0
+    return array and value.ndim == 3 and value.shape[-1] == 3

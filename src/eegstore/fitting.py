@@ -1,0 +1,128 @@
+"""What fitted extractors wait for: pairs, split and train rows; and where their states are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore.account import Stages
+from eegstore.arrays import read_narrow
+from eegstore.commit import NarrowColumn
+from eegstore.disk import put
+from eegstore.extract import invalid_rows, rejected_trials
+from eegstore.pair import WrittenColumn, pair
+from eegstore.prepare import Plan
+from eegstore.receipts import standing_receipts
+from eegstore.root import build_folder
+from eegstore.split import EVERYTHING, split
+from eegstore.states import read_state, state_file
+from eegstore.tables import Pairs, Table
+from eegstore.wide import wide_array
+from eegstore.work import PlannedColumn, Task
+
+
+@dataclass(frozen=True, eq=False)
+class PairedRows:
+    """What pairing and splitting made of the trials.
+
+    Parameters
+    ----------
+    valid
+        bool, (trial,): whether the signal is finite.
+    pairs
+        The stimulus of each trial.
+    split
+        str, (trial,): the split of each.
+    """
+
+    valid: NDArray[np.bool_]
+    pairs: Pairs
+    split: NDArray[np.str_]
+
+    @property
+    def train(self) -> dict[Table, NDArray[np.int64]]:
+        """int64, (row,): the rows of each table that extractors are fitted on."""
+        trials = np.flatnonzero(self.split == EVERYTHING)
+        shown = np.unique(self.pairs.stimulus[trials])
+        return {"trials": trials, "stimuli": shown[shown >= 0]}
+
+
+def paired_rows(plan: Plan, stages: Stages) -> PairedRows:
+    """Pair and split; the signal and what the pairing reads are written by now."""
+    valid = _valid(plan, standing_receipts(plan.store, plan.computed))
+    written = {column.path: _written(plan.store, column) for column in plan.columns}
+    pairs = stages.run("pair", pair, plan.found, written, valid)
+    names = stages.run("split", split, plan.found, pairs.stimulus, valid)
+    return PairedRows(valid, pairs, names)
+
+
+def fit_tasks(plan: Plan) -> list[Task]:
+    """The fits that are left: not those that the store, or an interrupted build, has."""
+    tasks = []
+    for column in plan.columns:
+        if not column.is_fitted or _keep_state(plan, column):
+            continue
+        if column in plan.computed or f"{column.table}/{column.state}" in plan.rewritten:
+            tasks.append(Task(column.table, 0, 0, 0, (column.name,), column.phase, is_fit=True))
+    return tasks
+
+
+def _keep_state(plan: Plan, column: PlannedColumn) -> bool:
+    """Whether there is a state already; one that is committed is put where workers look for it."""
+    file = state_file(plan.store, column)
+    if file.is_file():
+        return True
+    path = f"{column.table}/{column.state}"
+    entry = next((one for one in plan.reused if one.path == path), None)
+    if entry is None or plan.committed is None:
+        return False
+    document = plan.committed.document(path)
+    content = read_narrow(plan.committed.path, path, document, entry.digest)
+    put(content.tobytes(), file, build_folder(plan.store))
+    return True
+
+
+def fitted_states(plan: Plan) -> Iterator[NarrowColumn]:
+    """The states as arrays of their tables, where they are not committed."""
+    kept = {entry.path for entry in plan.reused}
+    for column in plan.columns:
+        if column.is_fitted and f"{column.table}/{column.state}" not in kept:
+            content = read_state(plan.store, column)
+            made_by = column.attributes["eegstore"]["producer"]
+            dims = (f"{column.state}_byte",)
+            yield NarrowColumn(column.table, column.state, "state", dims, content, made_by)
+
+
+def _valid(plan: Plan, receipts: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """bool, (trial,): whether each trial's signal is finite.
+
+    From the receipts of this build's tasks, else from the store, else from the signal itself
+    (where the column is lost or replaced, and the signal is not).
+    """
+    valid = np.ones(plan.found.trials.n_trials, dtype=np.bool_)
+    seen = [one["invalid"] for one in receipts if "trials-" in one["task"] and "invalid" in one]
+    eeg = next(column for column in plan.columns if column.path == "trials/eeg")
+    if len(seen) == eeg.layout.n_shards:
+        for invalid in seen:
+            valid[invalid] = False
+    elif plan.committed is not None and any(one.path == "trials/valid" for one in plan.reused):
+        valid = plan.committed.trials["valid"][:]
+    else:
+        array, n_valid = _written(plan.store, eeg).array, plan.found.trials.n_valid
+        for start in range(0, len(valid), eeg.layout.chunk_rows):
+            stop = min(start + eeg.layout.chunk_rows, len(valid))
+            bad = invalid_rows(array.read(start, stop), n_valid[start:stop])
+            valid[start + bad] = False
+    if not valid.all() and not plan.recipe.source.allow_skips:
+        raise rejected_trials(plan.recipe.source.plugin, np.flatnonzero(~valid))
+    return valid
+
+
+def _written(store: Path, column: PlannedColumn) -> WrittenColumn:
+    array = wide_array(store / column.path, column.layout, column.attributes)
+    return WrittenColumn(column.spec, array)
