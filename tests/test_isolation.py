@@ -69,7 +69,8 @@ class Misbehaving:
     flags: tuple[str, ...] = ()
 
 
-ENDLESS = "held = []\nwhile True: held.append(np.ones(1 << 22))"
+# Memory that is never touched: how fast a machine fills it decides nothing.
+ENDLESS = "held = []\nwhile True: held.append(np.empty(1 << 22))"
 MISBEHAVING = {
     "shapeless": Misbehaving(
         "return block['eeg'].max(axis=2)",
