@@ -42,13 +42,13 @@ def plugins_command(
 
 @reported
 def _list(*, json_: bool, quiet: bool, debug: bool) -> None:
-    from eegstore import registry, render
+    from eegstore import registry, render_plugins
 
     found = registry.plugins()
     if json_:
         print_json([one.row() for one in found])
     else:
-        show(render.plugins(found), quiet)
+        show(render_plugins.plugins(found), quiet)
 
 
 @app.command("show")
@@ -57,13 +57,13 @@ def show_command(
     name: Named, json_: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
     """Show what a plugin does, its options, and how a recipe names it."""
-    from eegstore import catalogue, render
+    from eegstore import catalogue, render_plugins
 
     entry = catalogue.entry(catalogue.look_up(name))
     if json_:
         print_json(entry.document())
     else:
-        show(render.plugin(entry), quiet)
+        show(render_plugins.plugin(entry), quiet)
 
 
 @app.command("new")
@@ -79,10 +79,10 @@ def new_command(
     debug: Debug = False,
 ) -> None:
     """Begin a plugin: a distribution with an example that works, and its tests."""
-    from eegstore import render, scaffolding
+    from eegstore import render_plugins, scaffolding
 
     written = scaffolding.scaffold(name, kind.value, Path(name) if out is None else out)
-    show(render.project(written), quiet)
+    show(render_plugins.project(written), quiet)
 
 
 @app.command("check")
@@ -101,7 +101,7 @@ def check_command(
     debug: Debug = False,
 ) -> int:
     """Try everything that is expected of a plugin; exit code 4 where it fails."""
-    from eegstore import catalogue, checking, render
+    from eegstore import catalogue, checking, render_plugins
 
     with contextlib.ExitStack() as stack:
         if checking.is_project(name):
@@ -112,7 +112,7 @@ def check_command(
     if json_:
         print_json([one.document() for one in checked])
     else:
-        show(render.checked(checked), quiet)
+        show(render_plugins.checked(checked), quiet)
     for one in [one for one in checked if one.n_failed]:
         tell(f"{one.plugin.path}: {one.n_failed} of {len(one.tried)} checks failed")
     return PluginError.exit_code if any(one.n_failed for one in checked) else 0

@@ -2,85 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from eegstore.account import Report
-from eegstore.catalogue import EXAMPLE_INPUTS_ARE, Entry, Option
-from eegstore.checking import Checked
 from eegstore.prepare import Plan, losses
+from eegstore.presenting import add_row, as_text, new_table, plural, shape_text, size, titled
 from eegstore.provenance import difference, facts_of
-from eegstore.registry import OK, Plugin
-from eegstore.scaffolding import Project
 from eegstore.store import Store
-from eegstore.tables import ColumnSpec
 from eegstore.verification import Damage
 from eegstore.wording import printable
 
-UNITS = ("B", "kB", "MB", "GB", "TB")
 SHORT_DIGEST = 12
 SHOWN = 20
-
-
-def size(n_bytes: float) -> str:
-    """Bytes as a person reads them: three digits and a decimal unit."""
-    unit = 0
-    while n_bytes >= 999.5 and unit < len(UNITS) - 1:
-        n_bytes, unit = n_bytes / 1000, unit + 1
-    return f"{n_bytes:.3g} {UNITS[unit]}" if unit else f"{n_bytes:.0f} B"
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun."""
-    irregular = {"stimulus": "stimuli"}.get(noun, f"{noun}s")
-    return f"{count:,} {noun if count == 1 else irregular}"
-
-
-def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left")
-    return table
-
-
-def _row(table: Table, *cells: str | Text) -> None:
-    """Add a row; text is shown as it is, never read as markup."""
-    table.add_row(*(_text(cell) if isinstance(cell, str) else cell for cell in cells))
-
-
-def _text(text: str, style: str = "") -> Text:
-    """A line that is shown as it is; names in data drive no terminal."""
-    return Text(printable(text), style=style)
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " × ".join(f"{length:,}" for length in shape)
-
-
-def _titled(title: str, facts: str, notice: str) -> Iterator[RenderableType]:
-    yield Text.assemble((printable(title), "bold"), "  ", facts)
-    if notice:
-        yield _text(notice, style="yellow")
-    yield ""
 
 
 def report(done: Report) -> RenderableType:
     """What a build did."""
     facts = f"{plural(done.n_trials, 'trial')}, {plural(done.n_stimuli, 'stimulus')}"
-    lines = list(_titled(str(done.store), facts, done.notice))
-    lines += [_text(f"note: {hint}", style="yellow") for hint in done.hints]
+    lines = list(titled(str(done.store), facts, done.notice))
+    lines += [as_text(f"note: {hint}", style="yellow") for hint in done.hints]
     if done.history is None:
         lines.append("Up to date: nothing to do.")
     else:
         lines += _history(done)
-    lines.append(_text(f"digest {done.digest[:SHORT_DIGEST]}"))
+    lines.append(as_text(f"digest {done.digest[:SHORT_DIGEST]}"))
     return Group(*lines)
 
 
@@ -88,20 +39,20 @@ def _history(done: Report) -> Iterator[RenderableType]:
     history = done.history
     assert history is not None
     numbers = ("seconds", "rate", "bytes")
-    table = _table("stage", *numbers, numbers=numbers)
+    table = new_table("stage", *numbers, numbers=numbers)
     for stage in history.stages:
         rate = f"{stage.rows / stage.seconds:,.0f} {stage.of}/s" if stage.seconds else ""
         n_bytes = size(stage.bytes) if stage.bytes else ""
-        _row(table, stage.name, f"{stage.seconds:.2f}", rate, n_bytes)
+        add_row(table, stage.name, f"{stage.seconds:.2f}", rate, n_bytes)
     yield table
     yield ""
     workers = plural(history.n_workers, "worker")
     where = "serial" if history.executor == "serial" else f"{history.executor}, {workers}"
-    yield _text(f"{history.seconds:.1f} s in all ({where})")
+    yield as_text(f"{history.seconds:.1f} s in all ({where})")
     for verb in ("computed", "mended", "reused", "dropped"):
         paths = getattr(history, verb)
         if paths:
-            yield _text(f"{verb:9}{_some(paths)}")
+            yield as_text(f"{verb:9}{_some(paths)}")
     counts = history.counts
     if not done.n_stimuli:
         counts = counts | {"unpaired": 0}
@@ -111,12 +62,12 @@ def _history(done: Report) -> Iterator[RenderableType]:
         ("skipped", "events left out:"),
     ):
         if counts.get(what):
-            yield _text(f"{what:9}{counts[what]:,} {remark}", style="yellow")
+            yield as_text(f"{what:9}{counts[what]:,} {remark}", style="yellow")
     shown = 5
     for line in history.skipped[:shown]:
-        yield _text(f"         {line}", style="yellow")
+        yield as_text(f"         {line}", style="yellow")
     if len(history.skipped) > shown:
-        yield _text(f"         … and {len(history.skipped) - shown} more, in the store's history")
+        yield as_text(f"         … and {len(history.skipped) - shown} more, in the store's history")
 
 
 def _deed(planned: Plan, path: str) -> str:
@@ -149,26 +100,26 @@ def plan(planned: Plan) -> RenderableType:
     rows = planned.found.n_rows
     facts = f"{plural(rows['trials'], 'trial')}, {plural(rows['stimuli'], 'stimulus')}"
     reused = {entry.path for entry in planned.reused}
-    table = _table("column", "shape", "dtype", "bytes", "", numbers=("bytes",))
+    table = new_table("column", "shape", "dtype", "bytes", "", numbers=("bytes",))
     for column in planned.columns:
         layout = column.layout
-        _row(
+        add_row(
             table,
             column.path,
-            _shape([layout.n_rows, *layout.row_shape]),
+            shape_text([layout.n_rows, *layout.row_shape]),
             layout.dtype,
             size(column.n_bytes),
             "reuse" if column.path in reused else _deed(planned, column.path),
         )
-    lines = [*_titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
-    lines += [_text(f"replace  {path}: {why}") for path, why in _reasons(planned).items()]
-    lines += [_text(f"drop     {loss} (needs --overwrite)") for loss in losses(planned)]
-    lines += [_text(f"mend     {one.file}: {one.problem}") for one in planned.damage]
+    lines = [*titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
+    lines += [as_text(f"replace  {path}: {why}") for path, why in _reasons(planned).items()]
+    lines += [as_text(f"drop     {loss} (needs --overwrite)") for loss in losses(planned)]
+    lines += [as_text(f"mend     {one.file}: {one.problem}") for one in planned.damage]
     if planned.up_to_date:
         lines.append("Up to date: nothing to do.")
     else:
         if planned.rewritten:
-            lines.append(_text(f"write    {', '.join(planned.rewritten)}"))
+            lines.append(as_text(f"write    {', '.join(planned.rewritten)}"))
         if planned.resumes:
             lines.append("An unfinished build is resumed.")
         lines.append(
@@ -208,15 +159,15 @@ def plan_document(planned: Plan) -> dict[str, Any]:
 def store(opened: Store) -> RenderableType:
     """What a store holds."""
     rows = f"{plural(opened.trials.n_rows, 'trial')}, {plural(opened.stimuli.n_rows, 'stimulus')}"
-    lines = list(_titled(opened.name or str(opened.path), rows, opened.notice))
-    table = _table("column", "shape", "dtype", "unit", "made by")
+    lines = list(titled(opened.name or str(opened.path), rows, opened.notice))
+    table = new_table("column", "shape", "dtype", "unit", "made by")
     for view in (opened.trials, opened.stimuli):
         for column in view.values():
             entry, producer = column.entry, column.attrs["eegstore"]["producer"]
-            _row(
+            add_row(
                 table,
                 entry.path,
-                _shape(entry.shape),
+                shape_text(entry.shape),
                 entry.dtype,
                 column.attrs.get("units", ""),
                 f"{producer['name']} {producer['version']}" if producer else "",
@@ -224,9 +175,9 @@ def store(opened: Store) -> RenderableType:
     lines += [table, ""]
     splits = ", ".join(f"{name} {count:,}" for name, count in opened.splits.items())
     builds = plural(len(opened.attributes.history), "build")
-    lines.append(_text(f"splits {splits}"))
-    lines.append(_text(f"digest {opened.digest}"))
-    lines.append(_text(f"built by eegstore {opened.attributes.version}, {builds}"))
+    lines.append(as_text(f"splits {splits}"))
+    lines.append(as_text(f"digest {opened.digest}"))
+    lines.append(as_text(f"built by eegstore {opened.attributes.version}, {builds}"))
     return Group(*lines)
 
 
@@ -254,9 +205,9 @@ def provenance(node: Mapping[str, Any]) -> RenderableType:
         tree.add(provenance(one))
     files = node.get("files", ())
     if files is None:
-        tree.add(_text("the files that were read: not recorded by the eegstore that built it"))
+        tree.add(as_text("the files that were read: not recorded by the eegstore that built it"))
     for file in (files or ())[:SHOWN]:
-        tree.add(_text(f"{file['sha256'][:SHORT_DIGEST]}  {file['name']}"))
+        tree.add(as_text(f"{file['sha256'][:SHORT_DIGEST]}  {file['name']}"))
     if files and len(files) > SHOWN:
         tree.add(f"… and {plural(len(files) - SHOWN, 'file')} more, which --json lists")
     return tree
@@ -264,7 +215,7 @@ def provenance(node: Mapping[str, Any]) -> RenderableType:
 
 def _node_label(node: Mapping[str, Any]) -> Text:
     """A column, its key, and the plugin that made it with its options."""
-    shape = f"  {_shape(node['shape'])} {node['dtype']}" if "shape" in node else ""
+    shape = f"  {shape_text(node['shape'])} {node['dtype']}" if "shape" in node else ""
     label = Text.assemble((printable(node["column"]), "bold"), printable(shape))
     if node.get("repeated"):
         return label.append("  (as above)")
@@ -295,129 +246,27 @@ def _made_by(producer: Mapping[str, Any]) -> Iterator[str]:
         yield f"options: {', '.join(options)}"
 
 
-def plugins(found: Iterable[Plugin]) -> RenderableType:
-    """The plugins that are installed."""
-    table = _table("kind", "name", "version", "distribution", "status")
-    for plugin in found:
-        row = plugin.row()
-        status = _text(row["status"], style="green" if row["status"] == OK else "red")
-        _row(table, row["kind"] or "?", *(row[key] for key in list(row)[1:4]), status)
-    return table
-
-
-def plugin(entry: Entry) -> RenderableType:
-    """All that is known of a plugin."""
-    facts, status = entry.plugin, entry.plugin.status
-    origin = f"version {facts.version}, of {facts.row()['distribution']}"
-    lines: list[RenderableType] = [
-        Text.assemble((printable(facts.path), "bold"), f"  {printable(origin)}")
-    ]
-    if status != OK:
-        return Group(*lines, _text(f"cannot be used: {status}", style="red"))
-    does = entry.does or "(it has no docstring)"
-    lines += ["", *map(_indented, does.splitlines()), "", *_flow(entry)]
-    if entry.options:
-        table = _table("option", "type", "default", "unit", "meaning")
-        for option in entry.options:
-            _row(table, *_option_cells(option))
-        lines += [table, ""]
-    return Group(*lines, *map(_text, entry.example.splitlines()))
-
-
-def _indented(line: str) -> RenderableType:
-    """A line whose further lines, where the terminal is narrow, are indented as it is."""
-    text = line.replace("``", "").lstrip()
-    margin = " " * (len(line) - len(line.lstrip())) + "- " * text.startswith("- ")
-    table = Table.grid()
-    _row(table, margin, text.removeprefix("- "))
-    return table
-
-
-def _flow(entry: Entry) -> Iterator[RenderableType]:
-    """What a plugin reads and writes."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    place = f"{entry.table}/" if entry.table else ""
-    if entry.reads:
-        _row(table, "reads", ", ".join(place + name for name in entry.reads))
-    if entry.fitted:
-        _row(table, "learns", "from the rows of the split 'train'")
-    if entry.table:
-        column = f"{place}{entry.plugin.name.replace('-', '_')}"
-        _row(table, "writes", f"{column}: {_written(entry.writes)}")
-    if table.row_count:
-        yield from (table, "")
-
-
-def _written(spec: ColumnSpec | None) -> str:
-    """What one row is, from the spec of an example."""
-    if spec is None:
-        return "its shape follows from the options, and from what it reads"
-    axes = f"{_shape(spec.shape)} ({', '.join(spec.dims)})" if spec.dims else "one value a row"
-    unit = f" in {spec.units}" if spec.units not in ("", "1") else ""
-    return f"{spec.dtype}, {axes}{unit}, where it is given {EXAMPLE_INPUTS_ARE}"
-
-
-def _option_cells(option: Option) -> tuple[str, ...]:
-    needed = "(required)" if option.required else "(none)"
-    default = needed if option.default is None else json.dumps(option.default, ensure_ascii=False)
-    remarks = [option.description, f"({option.bounds})" if option.bounds else ""]
-    return option.name, option.type, default, option.unit, " ".join(filter(None, remarks))
-
-
-def project(written: Project) -> RenderableType:
-    """What was scaffolded, and what comes next."""
-    lines = list(_titled(str(written.folder), plural(len(written.files), "file"), ""))
-    lines += [_text(f"  {file}") for file in sorted(written.files)]
-    lines += ["", "Next:", *(_text(f"  {command}") for command in written.commands)]
-    return Group(*lines)
-
-
-def _verdict(one: Checked) -> str:
-    """How many checks passed, failed, and had nothing to look at."""
-    results = [tried.passed for tried in one.tried]
-    counts = {word: results.count(of) for word, of in
-              (("passed", True), ("failed", False), ("not applicable", None))}  # fmt: skip
-    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-
-
-def checked(found: Sequence[Checked]) -> RenderableType:
-    """What was tried with some plugins, and what came of it."""
-    lines: list[RenderableType] = []
-    for one in found:
-        lines += [*_titled(one.plugin.path, _verdict(one), "")]
-        table = _table("check", "", "what was tried")
-        for tried in one.tried:
-            word, style = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "dim")}[
-                tried.passed
-            ]
-            _row(table, tried.name, _text(word, style), tried.what)
-            if tried.detail:
-                _row(table, "", "", _text(tried.detail, style))
-        lines += [table, ""]
-    return Group(*lines[:-1])
-
-
 def damage(found: Sequence[Damage]) -> RenderableType:
     """What is damaged in a store."""
-    table = _table("file", "problem")
+    table = new_table("file", "problem")
     for one in found:
-        _row(table, one.file, one.problem)
+        add_row(table, one.file, one.problem)
     return table
 
 
 def exported(out: Path, files: Sequence[Path], notice: str) -> RenderableType:
     """What an export wrote."""
     total = sum(file.stat().st_size for file in files)
-    lines = list(_titled(str(out), f"{plural(len(files), 'file')}, {size(total)}", notice))
-    table = _table("file", "bytes", numbers=("bytes",))
+    lines = list(titled(str(out), f"{plural(len(files), 'file')}, {size(total)}", notice))
+    table = new_table("file", "bytes", numbers=("bytes",))
     for file in files:
-        _row(table, file.name, size(file.stat().st_size))
+        add_row(table, file.name, size(file.stat().st_size))
     return Group(*lines, table)
 
 
 def recipes(texts: Mapping[str, str]) -> RenderableType:
     """The shipped recipes, each with the first line of its text."""
-    table = _table("recipe", "what it builds")
+    table = new_table("recipe", "what it builds")
     for name, text in texts.items():
-        _row(table, name, text.partition("\n")[0].lstrip("# "))
+        add_row(table, name, text.partition("\n")[0].lstrip("# "))
     return table
