@@ -44,7 +44,7 @@ def plugin(entry: Entry) -> RenderableType:
         for option in entry.options:
             add_row(table, *_option_cells(option))
         lines += [table, ""]
-    return Group(*lines, *map(_text, entry.example.splitlines()))
+    return Group(*lines, *map(as_text, entry.example.splitlines()))
 
 
 def _indented(line: str) -> RenderableType:
