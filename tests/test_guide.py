@@ -69,6 +69,7 @@ def column(shell: Shell) -> tuple[Any, Any]:
     return trials["eeg"][:], trials["my_extractor"][:]
 
 
+@pytest.mark.timeout(600)  # several builds, and the kit twice
 def test_from_nothing_to_a_column_that_is_changed_and_computed_anew(shell: Shell) -> None:
     *_, tested, built = shell.follow(BEGIN)
     assert " passed" in tested
