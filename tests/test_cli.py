@@ -15,6 +15,7 @@ import pytest
 import eegstore
 from eegstore import terminal
 from eegstore.recipe import shipped_recipes
+from third_party import lay_out
 
 RECIPE = """
 name = "tiny"
@@ -156,15 +157,13 @@ def test_plugins_lists_every_built_in_as_ok(tmp_path: Path) -> None:
 def test_a_broken_plugin_is_one_line_and_breaks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metadata = tmp_path / "site" / "theirs-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[eegstore]\nghost = no_such_module\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    found = lay_out(tmp_path / "site", "import no_such_module", "ghost")
+    monkeypatch.setenv("PYTHONPATH", found["PYTHONPATH"])
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    done = run("build", "tiny.toml", cwd=tmp_path)
+    assert run("build", "tiny.toml", cwd=tmp_path).stderr == ""
+    done = run("plugins", cwd=tmp_path)
     assert done.stderr == (
-        "eegstore: plugin 'ghost' of theirs is not used: "
+        "eegstore: plugin 'ghost' of ghost is not used: "
         "ModuleNotFoundError: No module named 'no_such_module'\n"
     )
     rows = json.loads(run("plugins", "--json", cwd=tmp_path).stdout)

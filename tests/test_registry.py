@@ -104,6 +104,17 @@ def test_every_built_in_plugin_is_found_and_usable():
     assert {kind for kind, _ in BUILT_IN} == set(HOOK_OF_KIND)
 
 
+def test_only_a_name_that_no_built_in_has_imports_others(install):
+    install("their_plugin", PEAK)
+    assert registry.find("extractor", "spectral").distribution == "eegstore"
+    assert registry.named("exporter", "npy")[0].distribution == "eegstore"
+    assert registry.create("split", "random", {}, Path()).name == "random"
+    assert "their_plugin" not in sys.modules
+    assert registry.broken() == []
+    assert registry.find("extractor", "peak").distribution == "their_plugin"
+    assert "their_plugin" in sys.modules
+
+
 def test_a_third_partys_plugin_is_found_with_its_distribution(install):
     install("their-plugin", PEAK)
     peak = registry.find("extractor", "peak")
@@ -186,6 +197,34 @@ MISFITS = {
         "Peak.version is missing, exp",
     ),
     "a number as version": (('[str] = "1"', "[int] = 1"), "Peak.version is missing, expected a st"),
+    "no call with a block": (
+        ("__call__(self, block)", "__call__(self)"),
+        r"Peak.__call__\(self\) cannot be called with \(block\)$",
+    ),
+    "a call that needs more": (
+        ("describe(self, inputs)", "describe(self, inputs: dict, *, sfreq: float)"),
+        r"Peak.describe\(self, inputs, \*, sfreq\) cannot be called with \(inputs\)$",
+    ),
+    "a call that is none": (
+        ("    def describe(self, inputs):", "    describe = 3\n    def describes(self, inputs):"),
+        r"Peak.describe, of type int, cannot be called with \(inputs\)$",
+    ),
+    "prepare that takes something": (
+        ("    def describe", "    def prepare(self, device): ...\n    def describe"),
+        r"Peak.prepare\(self, device\) cannot be called with \(\)$",
+    ),
+    "fit alone": (
+        ("    def describe", "    def fit(self, blocks): ...\n    def describe"),
+        "Peak has fit but lacks restore; it needs both, or neither$",
+    ),
+    "restore alone": (
+        ("    def describe", "    def restore(self, state): ...\n    def describe"),
+        "Peak has restore but lacks fit; it needs both, or neither$",
+    ),
+    "option that no recipe can give": (
+        ("scale: float", "scale: 'type(len)'"),
+        "the options of Peak cannot be validated: PydanticInvalidForJsonSchema: ",
+    ),
     "option of no type": (
         ("scale: float", "scale: 'floot'"),
         "the options of Peak cannot be valida",
@@ -206,6 +245,54 @@ def test_a_class_that_is_no_plugin_is_refused_by_what_it_lacks(install, case):
     assert len(row.status.splitlines()) == 1
     assert built_in() == BUILT_IN
     registry.recipe_schema()
+
+
+SOUND_CALLS = {
+    "other names": ("__call__(self, block)", "__call__(self, rows)"),
+    "defaults": ("__call__(self, block)", "__call__(self, block, scale=2, **more)"),
+    "any arguments": ("__call__(self, block)", "__call__(self, *block)"),
+    "a static method": (
+        "    def describe(self, inputs)",
+        "    @staticmethod\n    def describe(inputs)",
+    ),
+    "a class method": ("    def describe(self,", "    @classmethod\n    def describe(cls,"),
+    "fit and restore": (
+        "    def describe",
+        "    def fit(self, blocks): ...\n    def restore(self, state): ...\n    def describe",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SOUND_CALLS)
+def test_a_class_whose_calls_the_host_can_make_is_a_plugin(install, case):
+    old, new = SOUND_CALLS[case]
+    assert PEAK.count(old) == 1
+    install("theirs", PEAK.replace(old, new))
+    assert registry.find("extractor", "peak").status == "ok"
+
+
+ARGUMENTS = {
+    "source": (
+        "def scan(self, path): ...\n    def read(self, start, stop): ...",
+        "scan(self, path)",
+    ),
+    "stimuli": ("def scan(self): ...\n    def read(self, rows): ...", "read(self, rows)"),
+    "pairing": ("def __call__(self, trials, stimuli): ...", "__call__(self, trials, stimuli)"),
+    "split": ("def __call__(self, trials): ...", "__call__(self, trials)"),
+    "exporter": ("def __call__(self, store): ...", "__call__(self, store)"),
+    "executor": ("def __call__(self): ...", "__call__(self)"),
+}
+
+
+@pytest.mark.parametrize("kind", ARGUMENTS)
+def test_a_call_of_any_kind_is_examined(install, kind):
+    body, shown = ARGUMENTS[kind]
+    head = PEAK[: PEAK.index("    table")].replace("class Peak", "class Odd")
+    hook = f"\n@hookimpl\ndef {HOOK_OF_KIND[kind]}():\n    return [Odd]\n"
+    install("theirs", f"{head}    {body}\n{hook}")
+    (row,) = [one for one in registry.plugins() if one.distribution != "eegstore"]
+    assert row.status.startswith(f"Odd.{shown} cannot be called with (")
+    assert registry.built_in()[0].status == "ok"
 
 
 @pytest.mark.parametrize("name", ["Peak", "peak_height", "peak--height", "", "-peak", "péak"])

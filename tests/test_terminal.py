@@ -49,6 +49,8 @@ COMMANDS = {
     "verify --json": ["verify", "s.zarr", "--json"],
     "plugins": ["plugins"],
     "plugins --json": ["plugins", "--json"],
+    "plugin": ["plugins", "show", "temporal"],
+    "plugin --json": ["plugins", "show", "temporal", "--json"],
     "recipes": ["recipes"],
     "recipe": ["recipes", "demo"],
     "schema": ["schema"],

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import eegstore
+from environments import Environment, with_eegstore
 
-ROOT = Path(__file__).resolve().parents[1]
 THEIRS = Path(__file__).parent / "their_plugin"
 RECIPE = """
 [source]
@@ -31,54 +26,10 @@ scale = 2.5
 """
 
 
-@dataclass(frozen=True)
-class Environment:
-    """A virtual environment and a folder to work in."""
-
-    bin: Path
-    work: Path
-
-    def run(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run one of the environment's programs there; its exit status is as expected."""
-        program, *arguments = command
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        done = subprocess.run(
-            [self.bin / program, *arguments],
-            cwd=self.work,
-            env=kept | {"PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    def pip(self, *arguments: str) -> None:
-        self.run("python", "-m", "pip", *arguments)
-
-    def install(self, *what: str) -> None:
-        # Nothing is downloaded, and what the environment of the tests has installed is no reason
-        # to leave a distribution out.
-        offline = ("--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed")
-        self.pip("install", "--quiet", *offline, *what)
-
-
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """eegstore from its wheel, and their plugin from its source, in a fresh environment."""
-    work = tmp_path_factory.mktemp("third-party")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", work]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    (wheel,) = work.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", work / "venv"], check=True, timeout=120)
-    bin_ = work / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    environment = Environment(bin_, work)
-    # The dependencies are those of the tests' own environment. A line of a .pth file adds its
-    # folder and does not read the .pth files in there, so that no editable eegstore comes along.
-    site = environment.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
-    lent = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (Path(site.stdout.strip()) / "lent.pth").write_text("\n".join(sorted(lent)) + "\n")
-    environment.install(str(wheel))
+    environment = with_eegstore(tmp_path_factory.mktemp("third-party"))
     environment.install(str(THEIRS))
     return environment
 
@@ -165,5 +116,7 @@ def test_without_the_plugin_a_store_still_opens_and_a_build_says_what_is_missing
     done = environment.run("eegstore", "build", "recipe.toml", "a.zarr", code=3)
     assert done.stderr.startswith("eegstore: ")
     assert "no extractor is called 'peak'" in done.stderr
+    remedy = "the store's was made by their-plugin 2.5; run: pip install their-plugin==2.5\n"
+    assert done.stderr.endswith(f"; {remedy}")
     assert len(done.stderr.splitlines()) == 1
     np.testing.assert_array_equal(eegstore.open_store(store).trials["peak"][:], peak)

@@ -159,6 +159,6 @@ class ClipText(ClipExtractor):
 
 
 @hookimpl
-def eegstore_extractors() -> list[type[ClipExtractor]]:
+def eegstore_extractors() -> list[type[ClipImage] | type[ClipText]]:
     """The extractors of this module."""
     return [ClipImage, ClipText]

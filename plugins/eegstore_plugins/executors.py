@@ -29,13 +29,20 @@ T = TypeVar("T")
 class _InPlace(Executor):
     """Runs each call at once, in the caller's thread."""
 
+    _ended = False
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        if self._ended:
+            raise RuntimeError("cannot submit a call after shutdown")
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._ended = True
 
 
 @dataclass(frozen=True)

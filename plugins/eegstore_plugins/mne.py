@@ -136,7 +136,8 @@ class MneRecording:
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         run = self._index["run"]
         parts = []
-        for number in np.unique(run[start:stop]).tolist():
+        # A range of no rows has the axes of the first file.
+        for number in np.unique(run[start:stop]).tolist() or run[:1].tolist():
             first = int(np.searchsorted(run, number))
             parts.append(self._signal(number)[max(start - first, 0) : stop - first])
         return np.concatenate(parts)

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,9 +111,10 @@ class Run:
         workers = n_cpus() if n_workers is None else n_workers
         if workers < 1:
             raise RecipeError(f"--workers {n_workers}: expected a positive number")
-        usual = "processes" if len(plan.tasks) > WORTH_PROCESSES and workers > 1 else "serial"
-        known = [one.name for one in registry.usable("executor")]
-        if executor is not None and executor not in known:
+        most = max(Counter(task.phase for task in plan.tasks).values(), default=0)
+        usual = "processes" if most > WORTH_PROCESSES and workers > 1 else "serial"
+        if executor is not None and not registry.named("executor", executor):
+            known = [one.name for one in registry.usable("executor")]
             raise UsageError(f"no executor is called {executor!r}; {nearest(executor, known)}")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return cls(executor or usual, workers, check_determinism, listener, now, begin)

@@ -49,6 +49,7 @@ from eegstore.prepare import (
     refuse_loss,
     write_plan,
 )
+from eegstore.provenance import maker_named
 from eegstore.quality import hints
 from eegstore.receipts import Receipt, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
@@ -132,7 +133,7 @@ def _gather(
     kept = {entry.path for entry in plan.reused}
     for one in narrow:
         if one.path not in kept:
-            commit.add_narrow(one, plan.keys[one.path])
+            commit.add_narrow(one, plan.keys)
     return commit
 
 
@@ -148,8 +149,9 @@ def plan(
     store = _place(loaded, recipe, out)
     try:
         check_output(store)
-        refuse_inside_input(loaded, folder, store)
-        planned = make_plan(loaded, folder, store, deep)
+        with maker_named(store):
+            refuse_inside_input(loaded, folder, store)
+            planned = make_plan(loaded, folder, store, deep)
         _pair_early(planned)
     except OSError as error:
         raise _refused(store, error) from error
@@ -201,8 +203,9 @@ def build(
     store = _place(loaded, recipe, out)
     try:
         check_output(store)
-        refuse_inside_input(loaded, folder, store)
-        with writer_lock(beside(store, ".lock")), _opened(store) as check:
+        with maker_named(store):
+            refuse_inside_input(loaded, folder, store)
+        with maker_named(store), writer_lock(beside(store, ".lock")), _opened(store) as check:
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store, deep)

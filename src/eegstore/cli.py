@@ -14,6 +14,8 @@ import typer
 
 from eegstore import __version__
 from eegstore.errors import DamageError
+from eegstore.plugin_commands import Debug, Json, Quiet
+from eegstore.plugin_commands import app as plugins_app
 from eegstore.terminal import open_streams, print_json, progress, reported, show, tell, write
 
 app = typer.Typer(
@@ -24,9 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="A store's folder.")]
 
 
@@ -112,14 +111,30 @@ def build_command(
 @app.command("info")
 @reported
 def info_command(
-    store: StoreArgument, json_: Json = False, quiet: Quiet = False, debug: Debug = False
+    store: StoreArgument,
+    provenance: Annotated[
+        str | None,
+        typer.Option(
+            "--provenance",
+            metavar="COLUMN",
+            help="Show what a column, or TABLE/COLUMN, is made of.",
+        ),
+    ] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
-    """Show what a store holds."""
+    """Show what a store holds, or where one of its columns comes from."""
     from eegstore import render
     from eegstore.store import open_store
 
     opened = open_store(store)
-    if json_:
+    if provenance is not None:
+        from eegstore.provenance import provenance as tree_of
+
+        tree = tree_of(opened, provenance)
+        print_json(tree) if json_ else show(render.provenance(tree), quiet)
+    elif json_:
         print_json(render.store_document(opened))
     else:
         show(render.store(opened), quiet)
@@ -140,10 +155,8 @@ def _format_parameters(format_name: str) -> Iterator[inspect.Parameter]:
     from eegstore import registry
 
     with contextlib.redirect_stdout(sys.stderr):
-        exporters = registry.usable("exporter")
-    for plugin in exporters:
-        if plugin.name != format_name:
-            continue
+        found = registry.named("exporter", format_name)
+    for plugin in [one for one in found if one.cls is not None]:
         fields = registry.options_model(cast(Any, plugin.cls)).model_fields
         for name, field in fields.items():
             flag = "--" + name.replace("_", "-")
@@ -232,20 +245,7 @@ def verify_command(
     return DamageError.exit_code if found else 0
 
 
-@app.command("plugins")
-@reported
-def plugins_command(json_: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """List the plugins that are installed."""
-    from eegstore import registry, render
-
-    found = registry.plugins()
-    if json_:
-        print_json([one.row() for one in found])
-        return
-    show(render.plugins(found), quiet)
-    if debug:
-        for one in found:
-            sys.stderr.write(one.trace)
+app.add_typer(plugins_app, name="plugins")
 
 
 class Schema(StrEnum):

@@ -36,7 +36,11 @@ from eegstore.work import PlannedColumn
 
 @dataclass(frozen=True, eq=False)
 class NarrowColumn:
-    """A column, a coordinate or a state that is written whole."""
+    """A column, a coordinate or a state that is written whole.
+
+    ``inputs`` are the paths of the columns that it follows from, ``files`` the input's own where
+    they are recorded with it.
+    """
 
     table: Table
     name: str
@@ -45,6 +49,8 @@ class NarrowColumn:
     values: NDArray[Any]
     producer: Mapping[str, Any]
     units: str = ""
+    inputs: tuple[str, ...] = ()
+    files: Sequence[Mapping[str, str]] | None = None
 
     @property
     def path(self) -> str:
@@ -61,8 +67,9 @@ def narrow_columns(
 ) -> Iterator[NarrowColumn]:
     """Every narrow column and coordinate of a build."""
     trials, recipe = found.trials, found.recipe
-    source = producer("source", found.source, recipe.source)
+    source = producer("source", found.source, recipe.source, found.source_content)
     pairing = producer("pairing", pairing_plugin(found), recipe.pairing) if found.stimuli else {}
+    inputs, files = _inputs(found), {"stimuli/content_id": found.provider_content.listed}
     splitter = split_plugin(found)
     given: list[tuple[Table, str, NDArray[Any], Mapping[str, Any]]] = [
         ("trials", "label", trials.label, source),
@@ -75,13 +82,31 @@ def narrow_columns(
         given.append(("trials", "stimulus_key", trials.stimulus_key, source))
     given += [("trials", name, values, source) for name, values in trials.columns.items()]
     if found.stimuli is not None:
-        stimuli, provider = found.stimuli, producer("stimuli", found.provider, recipe.stimuli)
+        stimuli, content = found.stimuli, found.provider_content
+        provider = producer("stimuli", found.provider, recipe.stimuli, content)
         facts = ("image_path", "label", "concept", "caption", "content_id")
         given += [("stimuli", name, getattr(stimuli, name), provider) for name in facts]
         given += [("stimuli", name, values, provider) for name, values in stimuli.columns.items()]
     for table, name, values, made_by in given:
-        yield NarrowColumn(table, name, "narrow", (ROW_DIMENSION[table],), values, made_by)
+        path, dims = f"{table}/{name}", (ROW_DIMENSION[table],)
+        yield NarrowColumn(
+            table, name, "narrow", dims, values, made_by,
+            inputs=inputs.get(path, ()), files=files.get(path),
+        )  # fmt: skip
     yield from _coordinates(columns)
+
+
+def _inputs(found: Scan) -> dict[str, tuple[str, ...]]:
+    """The columns that those which a build itself gives to trials follow from."""
+    paired: tuple[str, ...] = ("trials/valid",)
+    if found.stimuli is not None:
+        paired += ("stimuli/content_id", *getattr(pairing_plugin(found), "reads", ()))
+    return {
+        "trials/valid": ("trials/eeg",),
+        "trials/stimulus": paired,
+        "trials/score": paired,
+        "trials/split": ("trials/stimulus",),
+    }
 
 
 def _coordinates(columns: Iterable[PlannedColumn]) -> Iterator[NarrowColumn]:
@@ -140,9 +165,13 @@ class Commit:
             )
         )
 
-    def add_narrow(self, column: NarrowColumn, key: str) -> None:
-        """What is written whole."""
-        attributes: dict[str, Any] = {"eegstore": {"key": key, "producer": column.producer}}
+    def add_narrow(self, column: NarrowColumn, keys: Mapping[str, str]) -> None:
+        """What is written whole; ``keys`` are those of all columns, by path."""
+        key = keys[column.path]
+        inputs = {path: keys[path] for path in column.inputs}
+        facts: dict[str, Any] = {"key": key, "producer": column.producer, "inputs": inputs}
+        facts |= {} if column.files is None else {"files": column.files}
+        attributes: dict[str, Any] = {"eegstore": facts}
         if column.units:
             attributes["units"] = column.units
         content = self._documents.add_narrow(column.path, column.values, column.dims, attributes)

@@ -8,19 +8,25 @@ helped looks for the next job for a moment before it sleeps.
 
 from __future__ import annotations
 
-import platform
 from typing import Any, Final
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import extending
-from numba.core import cgutils
 
-BYTES: Final = ir.IntType(8).as_pointer()
-WORD: Final = ir.IntType(64)
+from eegstore.steps import (
+    address,
+    at,
+    called,
+    claimed,
+    copy,
+    decoded,
+    pause,
+    prefetch,
+    put,
+    swapped,
+)
+
 PAGE_BYTES: Final = 4096
-intrinsic: Any = extending.intrinsic
 types: Any = numba.types
 njit: Any = numba.njit
 cfunc: Any = numba.cfunc
@@ -44,8 +50,6 @@ LINE_WORDS: Final = 16  # two lines of a cache, which processors fetch together
 LINE_BYTES: Final = LINE_WORDS * 8
 LOOKS: Final = 8192  # of a helper for another job: some 200 us
 LOOKS_BEFORE_OTHERS: Final = 1000  # while a thread waits that another needs its processor
-# What a processor does while it waits; others do without.
-PAUSE: Final = {"x86_64": "llvm.x86.sse2.pause", "AMD64": "llvm.x86.sse2.pause"}
 _let_others = types.ExternalFunction("sched_yield", types.int32())
 _sem_init = types.ExternalFunction("sem_init", types.int32(types.int64, types.int32, types.int32))
 _sem_post = types.ExternalFunction("sem_post", types.int32(types.int64))
@@ -55,214 +59,82 @@ PLACES_READ: Final = types.Array(types.int64, 1, "C")
 FILLED: Final = types.Array(types.uint8, 2, "C")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _at(_context: Any, address: Any, number: Any) -> Any:
-    """A number of an int64 array; seen by other threads in the order of the program."""
-
-    def generate(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        place = builder.gep(_words(builder, arguments[0]), [arguments[1]])
-        return builder.load_atomic(place, "acquire", 8)
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _set(_context: Any, address: Any, number: Any, value: Any) -> Any:
-    """Set a number of an int64 array, after all that was written before."""
-
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        place = builder.gep(_words(builder, arguments[0]), [arguments[1]])
-        builder.store_atomic(arguments[2], place, "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _swapped(_context: Any, address: Any, before: Any, after: Any) -> Any:
-    """Whether a number was so, and has been changed."""
-
-    def generate(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        place = _words(builder, arguments[0])
-        found = builder.cmpxchg(place, arguments[1], arguments[2], "acq_rel", "acquire")
-        return builder.extract_value(found, 1)
-
-    return types.boolean(types.int64, types.int64, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _claimed(_context: Any, job: Any, n_items: Any) -> Any:
-    """The first of so many items that no other thread has."""
-
-    def generate(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.atomic_rmw("add", _words(builder, arguments[0]), arguments[1], "monotonic")
-
-    return types.int64(types.int64, types.int64), generate
-
-
-def _words(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, WORD.as_pointer())
-
-
-def _declared(builder: Any, name: str, arguments: list[Any]) -> Any:
-    kind = ir.FunctionType(ir.VoidType(), arguments)
-    return cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _copy(_context: Any, target: Any, source: Any, n_bytes: Any) -> Any:
-    """C's ``memcpy``, of addresses."""
-
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        to, by, length = arguments
-        places = builder.inttoptr(to, BYTES), builder.inttoptr(by, BYTES)
-        cgutils.raw_memcpy(  # type: ignore[no-untyped-call]
-            builder, *places, length, 1
-        )
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(_context: Any, address: Any) -> Any:
-    """Ask for the line of an address, and for its page's place, without waiting for them."""
-
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        number = ir.IntType(32)
-        function = _declared(builder, "llvm.prefetch.p0i8", [BYTES, number, number, number])
-        place = builder.inttoptr(arguments[0], BYTES)
-        builder.call(function, [place, number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _called(_context: Any, function: Any, job: Any) -> Any:
-    """A job's function of this address."""
-
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [WORD])
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), [arguments[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _decoded(_context: Any, function: Any, source: Any, target: Any, n_bytes: Any) -> Any:
-    """Bytes that C's function of this address made of (source, target, bytes, threads)."""
-
-    def generate(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        number = ir.IntType(32)
-        kind = ir.FunctionType(number, [BYTES, BYTES, WORD, number])
-        called = builder.inttoptr(arguments[0], kind.as_pointer())
-        places = [builder.inttoptr(place, BYTES) for place in arguments[1:3]]
-        return builder.call(called, [*places, arguments[3], number(1)])
-
-    return types.int32(types.int64, types.int64, types.int64, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _pause(_context: Any) -> Any:
-    """Leave the processor to a thread that shares it, for some ten nanoseconds."""
-
-    def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        if name := PAUSE.get(platform.machine()):
-            builder.call(_declared(builder, name, []), [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _ask_for(row: Any, starts: Any, n_starts: Any, piece_bytes: Any) -> None:
     """Have the head of each page of a row's pieces on its way."""
     for number in range(n_starts):
-        first = row + _at(starts, number)
+        first = row + at(starts, number)
         stop = first + piece_bytes
         while first < stop:
-            _prefetch(first)
+            prefetch(first)
             first = (first | (PAGE_BYTES - 1)) + 1
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _address(_context: Any, array: Any) -> Any:
-    """Of an array's first byte."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.ptrtoint(values.data, WORD)
-
-    return types.int64(array), generate
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _place(job: Any, position: Any) -> Any:
     """Address of a row; 0 where there is none, or its chunk is not in memory."""
-    row, chunk_rows = _at(_at(job, ROWS), position), _at(job, CHUNK_ROWS)
-    if row < 0 or row >= _at(job, N_ROWS):
+    row, chunk_rows = at(at(job, ROWS), position), at(job, CHUNK_ROWS)
+    if row < 0 or row >= at(job, N_ROWS):
         return 0
-    place = _at(_at(job, PLACES), row // chunk_rows)
-    return 0 if place == 0 else place + row % chunk_rows * _at(job, ROW_BYTES)
+    place = at(at(job, PLACES), row // chunk_rows)
+    return 0 if place == 0 else place + row % chunk_rows * at(job, ROW_BYTES)
 
 
 @cfunc("void(int64)", nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _copy_rows(job: Any) -> None:
-    n_rows, n_together = _at(job, N_ITEMS), _at(job, TOGETHER)
-    starts, n_starts, n_bytes = _at(job, STARTS), _at(job, N_STARTS), _at(job, PIECE_BYTES)
+    n_rows, n_together = at(job, N_ITEMS), at(job, TOGETHER)
+    starts, n_starts, n_bytes = at(job, STARTS), at(job, N_STARTS), at(job, PIECE_BYTES)
     while True:
-        first = _claimed(job, n_together)
+        first = claimed(job, n_together)
         if first >= n_rows:
             return
         for position in range(first, min(first + n_together, n_rows)):
             row = _place(job, position)
             if row == 0:
-                _set(job, FAILED, position)
+                put(job, FAILED, position)
                 return
             if position + 1 < n_rows:
                 _ask_for(_place(job, position + 1), starts, n_starts, n_bytes)
-            target = _at(job, OUT) + position * n_starts * n_bytes
+            target = at(job, OUT) + position * n_starts * n_bytes
             for number in range(n_starts):
-                _copy(target + number * n_bytes, row + _at(starts, number), n_bytes)
+                copy(target + number * n_bytes, row + at(starts, number), n_bytes)
 
 
 @cfunc("void(int64)", nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _decode_chunks(job: Any) -> None:
-    n_chunks, n_together = _at(job, N_ITEMS), _at(job, TOGETHER)
-    function, n_bytes = _at(job, FUNCTION), _at(job, N_BYTES)
+    n_chunks, n_together = at(job, N_ITEMS), at(job, TOGETHER)
+    function, n_bytes = at(job, FUNCTION), at(job, N_BYTES)
     while True:
-        first = _claimed(job, n_together)
+        first = claimed(job, n_together)
         if first >= n_chunks:
             return
         for position in range(first, min(first + n_together, n_chunks)):
-            chunk, source = _at(_at(job, CHUNKS), position), 0
-            if 0 <= chunk < _at(job, N_CHUNKS):
-                source = _at(_at(job, CHUNK_PLACES), chunk)
-            target = _at(job, OUT) + _at(_at(job, TARGETS), position) * n_bytes
-            if source == 0 or _decoded(function, source, target, n_bytes) != n_bytes:
-                _set(job, FAILED, position)
+            chunk, source = at(at(job, CHUNKS), position), 0
+            if 0 <= chunk < at(job, N_CHUNKS):
+                source = at(at(job, CHUNK_PLACES), chunk)
+            target = at(job, OUT) + at(at(job, TARGETS), position) * n_bytes
+            if source == 0 or decoded(function, source, target, n_bytes) != n_bytes:
+                put(job, FAILED, position)
                 return
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _ask(helper: Any, call: Any, job: Any) -> None:
-    _set(helper, CALL, call)
-    _set(helper, JOB, job)
-    if not _swapped(helper, AWAKE, ASKED):
-        _set(helper, STATE, ASKED)
+    put(helper, CALL, call)
+    put(helper, JOB, job)
+    if not swapped(helper, AWAKE, ASKED):
+        put(helper, STATE, ASKED)
         _sem_post(helper + SEMAPHORE * 8)
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _finish(helper: Any) -> None:
     """Wait for a helper that has begun, and call off one that has not."""
-    if not _swapped(helper, ASKED, AWAKE):
+    if not swapped(helper, ASKED, AWAKE):
         look = 0
-        while _at(helper, STATE) == BUSY:
+        while at(helper, STATE) == BUSY:
             look += 1
-            _pause()
+            pause()
             if look > LOOKS_BEFORE_OTHERS:
                 _let_others()
 
@@ -270,20 +142,20 @@ def _finish(helper: Any) -> None:
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _do(crew: Any, n_helpers: Any, call: Any, job: Any, item_bytes: Any) -> None:
     """Do a job with as many helpers as it is worth; alone where another thread has them."""
-    n_bytes = _at(job, N_ITEMS) * item_bytes
-    _set(job, CLAIMED, 0)
-    _set(job, TOGETHER, max(1, TOGETHER_BYTES // max(1, item_bytes)))
-    _set(job, FAILED, -1)
+    n_bytes = at(job, N_ITEMS) * item_bytes
+    put(job, CLAIMED, 0)
+    put(job, TOGETHER, max(1, TOGETHER_BYTES // max(1, item_bytes)))
+    put(job, FAILED, -1)
     n_asked = max(0, min(n_helpers, n_bytes // PART_BYTES - 1))
-    if n_asked == 0 or not _swapped(crew, FREE, HAD):
-        _called(call, job)
+    if n_asked == 0 or not swapped(crew, FREE, HAD):
+        called(call, job)
         return
     for number in range(1, n_asked + 1):
         _ask(crew + number * LINE_BYTES, call, job)
-    _called(call, job)
+    called(call, job)
     for number in range(1, n_asked + 1):
         _finish(crew + number * LINE_BYTES)
-    _set(crew, STATE, FREE)
+    put(crew, STATE, FREE)
 
 
 @njit([types.void(PLACES_READ, types.int64)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -297,18 +169,18 @@ def help_out(crew: Any, number: Any) -> None:
     number
         Of the helper, from 1.
     """
-    helper = _address(crew) + number * LINE_BYTES
+    helper = address(crew) + number * LINE_BYTES
     while True:
         _sem_wait(helper + SEMAPHORE * 8)
         look = 0
         while look < LOOKS:
             look += 1
-            _pause()
-            if _at(helper, STATE) == ASKED and _swapped(helper, ASKED, BUSY):
-                _called(_at(helper, CALL), _at(helper, JOB))
-                _set(helper, STATE, AWAKE)
+            pause()
+            if at(helper, STATE) == ASKED and swapped(helper, ASKED, BUSY):
+                called(at(helper, CALL), at(helper, JOB))
+                put(helper, STATE, AWAKE)
                 look = 0
-            if look == LOOKS and not _swapped(helper, AWAKE, ASLEEP):
+            if look == LOOKS and not swapped(helper, AWAKE, ASLEEP):
                 look = 0
 
 
@@ -316,7 +188,7 @@ def help_out(crew: Any, number: Any) -> None:
 def assemble(crew: Any, n_helpers: Any) -> None:
     """Make the semaphores of a crew, before its helpers start."""
     for number in range(1, n_helpers + 1):
-        _sem_init(_address(crew) + number * LINE_BYTES + SEMAPHORE * 8, 0, 0)
+        _sem_init(address(crew) + number * LINE_BYTES + SEMAPHORE * 8, 0, 0)
 
 
 @njit(  # type: ignore[untyped-decorator]
@@ -364,11 +236,11 @@ def copy_rows(
     The position of a row that is none, or whose chunk is not in memory; or -1.
     """
     job = np.empty(NUMBERS, np.int64)
-    job[N_ITEMS], job[OUT], job[N_ROWS] = len(rows), _address(out), n_rows
-    job[ROWS], job[PLACES], job[STARTS] = _address(rows), _address(places), _address(starts)
+    job[N_ITEMS], job[OUT], job[N_ROWS] = len(rows), address(out), n_rows
+    job[ROWS], job[PLACES], job[STARTS] = address(rows), address(places), address(starts)
     job[CHUNK_ROWS], job[ROW_BYTES] = chunk_rows, row_bytes
     job[N_STARTS], job[PIECE_BYTES] = len(starts), piece_bytes
-    _do(_address(crew), n_helpers, call, _address(job), out.shape[1])
+    _do(address(crew), n_helpers, call, address(job), out.shape[1])
     return job[FAILED]
 
 
@@ -414,10 +286,10 @@ def decode_chunks(
     The position of a chunk whose place is not known, or that is not of so many bytes; or -1.
     """
     job = np.empty(NUMBERS, np.int64)
-    job[N_ITEMS], job[OUT], job[N_BYTES] = len(chunks), _address(out), out.shape[1]
-    job[FUNCTION], job[CHUNKS], job[TARGETS] = function, _address(chunks), _address(targets)
-    job[CHUNK_PLACES], job[N_CHUNKS] = _address(places), len(places)
-    _do(_address(crew), n_helpers, call, _address(job), out.shape[1])
+    job[N_ITEMS], job[OUT], job[N_BYTES] = len(chunks), address(out), out.shape[1]
+    job[FUNCTION], job[CHUNKS], job[TARGETS] = function, address(chunks), address(targets)
+    job[CHUNK_PLACES], job[N_CHUNKS] = address(places), len(places)
+    _do(address(crew), n_helpers, call, address(job), out.shape[1])
     return job[FAILED]
 
 

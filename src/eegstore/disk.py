@@ -15,6 +15,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -25,6 +26,7 @@ AHEAD_BYTES = 1 << 26
 SYNC_FILE_RANGE_WRITE: Final = 2
 HOLDER_TRIES = 50
 HOLDER_PAUSE_S = 0.01
+_NOTES: Final[ContextVar[list[tuple[Path, str]] | None]] = ContextVar("notes", default=None)
 
 
 def digest_bytes(*parts: bytes) -> str:
@@ -45,7 +47,22 @@ def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as lower-case hex."""
     with path.open("rb") as file:
         _read_ahead(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    notes = _NOTES.get()
+    if notes is not None:
+        notes.append((path, digest))
+    return digest
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[tuple[Path, str]]]:
+    """Note path and SHA-256 of each file that is digested in here, by this thread."""
+    notes: list[tuple[Path, str]] = []
+    token = _NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        _NOTES.reset(token)
 
 
 class Place(Protocol):

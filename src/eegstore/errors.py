@@ -27,6 +27,15 @@ class RecipeError(InputError):
     """A recipe is rejected: not TOML, an unknown key, a wrong type, an option out of range."""
 
 
+class MissingPluginError(RecipeError):
+    """A recipe names a plugin that no installed distribution offers."""
+
+    def __init__(self, message: str, kind: str = "", name: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.name = name
+
+
 class PluginError(EegStoreError):
     """A plugin failed: it cannot be loaded, raised, or broke its promise."""
 

@@ -54,7 +54,7 @@ def export(
     if out == "":
         raise UsageError("OUT is empty, expected the file or folder to write")
     opened, final = open_store(store), Path(os.path.abspath(out))  # noqa: PTH100
-    if format not in {one.name for one in registry.plugins() if one.kind in ("exporter", "")}:
+    if not registry.named("exporter", format):
         known = [one.name for one in registry.usable("exporter")]
         raise UsageError(f"no exporter is called {format!r}; {nearest(format, known)}")
     exporter = registry.create("exporter", format, options or {}, Path.cwd())

@@ -6,8 +6,8 @@ Each returns classes, and the module that implements them is named by an entry p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
 import pluggy
 
@@ -16,8 +16,34 @@ from eegstore import protocols
 PROJECT: Final = "eegstore"
 EEGSTORE_PLUGIN_API: Final = 1
 
+Offer = TypeVar(
+    "Offer",
+    bound=Callable[
+        [],
+        Sequence[type[protocols.Source]]
+        | Sequence[type[protocols.StimulusProvider]]
+        | Sequence[type[protocols.Extractor]]
+        | Sequence[type[protocols.Pairing]]
+        | Sequence[type[protocols.Split]]
+        | Sequence[type[protocols.Exporter]]
+        | Sequence[type[protocols.Executor]],
+    ],
+)
+
+
+class Marker(Protocol):
+    """Marks a function as its module's implementation of the hook that has its name.
+
+    To a type checker it says more than pluggy's own: what the function returns are plugin classes.
+    """
+
+    def __call__(self, function: Offer, /) -> Offer:
+        """The function, marked."""
+        ...
+
+
 hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookimpl: Final[Marker] = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec

@@ -91,3 +91,12 @@ pool: Final = Pool()
 empty: Final = pool.empty
 if hasattr(os, "register_at_fork"):  # the lock may be held by a thread that is not in the fork
     os.register_at_fork(after_in_child=pool.forget)
+
+
+def target_of(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """What to fill: a new array, or the caller's if it fits."""
+    if out is None:
+        return empty(shape, dtype)
+    if (out.shape, out.dtype) != (shape, np.dtype(dtype)) or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype} {out.shape}, expected contiguous {dtype} {shape}")
+    return out

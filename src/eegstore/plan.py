@@ -21,6 +21,7 @@ from eegstore.recipe import nearest
 from eegstore.scan import (
     STIMULI_COLUMNS,
     Scan,
+    content_of,
     digest_array,
     digest_rows,
     eeg_counts,
@@ -138,9 +139,11 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
         Where a column is named twice, reads what is not there, or reads itself through others.
     """
     eeg = eeg_spec(found.trials)
-    source = (producer("source", found.source, found.recipe.source), found.source_key)
+    made_by = producer("source", found.source, found.recipe.source, found.source_content)
+    source = (made_by, found.source_key)
     counts = eeg_counts(found) if found.recipe.store.dtype == "int16" else None
     planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source, counts)}
+    planned["trials", "eeg"].attributes["eegstore"]["files"] = found.source_content.listed
     raw, keys = _readable(found)
     raw["trials", "eeg"], keys["trials", "eeg"] = eeg, planned["trials", "eeg"].key
     phases = dict.fromkeys(raw, 0)
@@ -157,9 +160,10 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
             section = found.recipe.extract[number]
             spec = _described(plugin, inputs, section.timeout_s)
             reads = {read: keys[table, read] for read in plugin.reads}
+            content = content_of("extractor", plugin, section)
             origin = (
-                producer("extractor", plugin, section),
-                plugin_key("extractor", plugin, section),
+                producer("extractor", plugin, section, content),
+                plugin_key("extractor", plugin, section, content),
             )
             phase, train_key = _phase(plugin, phases), ""
             if _is_fitted(plugin):
@@ -251,6 +255,7 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
         plugin = registry.create("extractor", section.plugin, section.options, found.folder, where)
         if plugin.table == "stimuli" and found.stimuli is None:
             raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")
+        _refuse_missing_device(where, plugin)
         name = section.column
         if name in taken[plugin.table] or not COLUMN_NAME.fullmatch(name):
             raise RecipeError(
@@ -262,6 +267,24 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
             taken[plugin.table] = taken[plugin.table] | {f"{name}_state"}
         extractors.append((number, name, plugin))
     return extractors
+
+
+def _refuse_missing_device(where: str, plugin: Any) -> None:
+    """Refuse an extractor that wants a device which torch does not see, before anything runs."""
+    device = getattr(plugin, "device", "cpu")
+    if not isinstance(device, str) or not device.startswith("cuda"):
+        return
+    try:
+        import torch
+
+        found = torch.cuda.device_count()
+    except ImportError:
+        found = 0
+    if int(device.partition(":")[2] or 0) >= found:
+        raise RecipeError(
+            f"{where}: device is {device!r}, but torch sees {found} CUDA devices; "
+            'set device = "cpu", or build on a machine that has it'
+        )
 
 
 def _unreadable(waiting: list[tuple[int, str, Any]], known: Mapping[Any, Any]) -> RecipeError:

@@ -21,6 +21,7 @@ from eegstore.errors import InputError
 from eegstore.inputs import option_paths
 from eegstore.plan import make_tasks, narrow_keys, plan_columns
 from eegstore.protocols import Stateful
+from eegstore.provenance import difference, planned_facts
 from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, recipe_changes
 from eegstore.registry import path_options
@@ -299,8 +300,16 @@ def _forsaken(plan: Plan) -> str:
     shards = ", ".join(f"{path} ({count})" for path, count in sorted(counts.items()))
     if not shards:
         return ""
-    changes = recipe_changes(plan_recipe(plan.store), plan.recipe.document())
-    return f"the finished shards of {shards} of an interrupted build: {changes}"
+    before = planned_facts(plan.store)
+    reasons = [
+        difference(before[column.path], column.attributes["eegstore"])
+        for column in plan.columns
+        if column.path in counts and column.path in before
+    ]
+    changed = plan_recipe(plan.store) != plan.recipe.document()
+    if changed or not reasons:
+        reasons = [recipe_changes(plan_recipe(plan.store), plan.recipe.document())]
+    return f"the finished shards of {shards} of an interrupted build: {reasons[0]}"
 
 
 def check_space(plan: Plan) -> None:

@@ -23,7 +23,7 @@ from eegstore.decoding import DecodedChunks
 from eegstore.disk import Place
 from eegstore.errors import DamageError
 from eegstore.mapping import gather
-from eegstore.memory import empty
+from eegstore.memory import target_of
 from eegstore.opening import Shards
 from eegstore.shards import ABSENT, CRC_BYTES, Decompress, Layout, blosc_function, codec_of
 from eegstore.threads import share
@@ -392,12 +392,3 @@ def _decode_each(
         if source == 0 or decompress(source, target, n_bytes, 1) != n_bytes:
             return number
     return -1
-
-
-def target_of(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """What to fill: a new array, or the caller's if it fits."""
-    if out is None:
-        return empty(shape, dtype)
-    if (out.shape, out.dtype) != (shape, np.dtype(dtype)) or not out.flags.c_contiguous:
-        raise ValueError(f"out is {out.dtype} {out.shape}, expected contiguous {dtype} {shape}")
-    return out

@@ -10,8 +10,9 @@ import os
 import re
 import traceback
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -20,25 +21,25 @@ import pluggy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
-from eegstore import hookspecs
-from eegstore.errors import EegStoreError, PluginError, RecipeError
+from eegstore import examination, versions
+from eegstore.errors import EegStoreError, MissingPluginError, PluginError, RecipeError
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
+from eegstore.origins import source_digest
 from eegstore.recipe import Recipe, explain, nearest
 from eegstore.wording import described, text_of
 
 BUILT_IN: Final = "eegstore"
-PLUGIN_NAME = re.compile(r"(?=.{1,64}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 OK: Final = "ok"
-MEMBERS: Final = {
-    "source": ("scan", "read"),
-    "stimuli": ("scan", "read"),
-    "extractor": ("table", "reads", "describe", "__call__"),
-}
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin class as it was found, or the reason why it cannot be used."""
+    """A plugin class as it was found, or the reason why it cannot be used.
+
+    ``api`` is the version of the plugin API that it targets, ``source`` the digest of its source
+    where a third party's distribution is installed as editable, and ``notes`` say what it uses that
+    is deprecated.
+    """
 
     kind: str
     name: str
@@ -48,6 +49,14 @@ class Plugin:
     status: str
     cls: type[Any] | None = None
     trace: str = ""
+    api: int = EEGSTORE_PLUGIN_API
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Its kind and name, as ``eegstore plugins show`` takes them."""
+        return f"{self.kind}/{self.name}" if self.kind else self.name
 
     def row(self) -> dict[str, str]:
         """The facts that ``eegstore plugins --json`` prints."""
@@ -60,72 +69,53 @@ class Plugin:
         }
 
 
-def _problem(kind: str, cls: Any) -> str:
-    """Why a class is no plugin of a kind, or an empty string."""
-    if not isinstance(cls, type):
-        return f"{HOOK_OF_KIND[kind]} returned {cls!r:.40}, expected a class"
-    name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
-        return f"{cls.__name__}.name is {name!r}, expected a kebab-case name"
-    if not isinstance(getattr(cls, "version", None), str):
-        return f"{cls.__name__}.version is missing, expected a string"
-    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        return f"{cls.__name__} is not a frozen dataclass"
-    # hasattr would find the __call__ of type itself in any class.
-    members = {member for base in cls.__mro__ for member in vars(base)}
-    missing = [member for member in MEMBERS.get(kind, ("__call__",)) if member not in members]
-    if missing:
-        return f"{cls.__name__} lacks {', '.join(missing)}"
-    return _reads_problem(kind, cls) or _options_problem(cls)
-
-
-def _reads_problem(kind: str, cls: Any) -> str:
-    """Why a plugin cannot be given what it reads, or an empty string."""
-    if kind == "extractor" and cls.table not in ("trials", "stimuli"):
-        return f"{cls.__name__}.table is {cls.table!r}, expected 'trials' or 'stimuli'"
-    reads = getattr(cls, "reads", ())
-    none = kind == "extractor" and not reads
-    if none or not isinstance(reads, tuple) or any(not isinstance(one, str) for one in reads):
-        return f"{cls.__name__}.reads is {reads!r:.40}, expected a tuple of column names"
-    return ""
-
-
 def _options_problem(cls: Any) -> str:
     """Why no model can be made of a plugin's options, or an empty string."""
     try:
-        options_model(cls)
+        options_model(cls).model_json_schema()
     except Exception as error:
         return f"the options of {cls.__name__} cannot be validated: {described(error)}"
     return ""
 
 
-def _classes(module: ModuleType) -> list[tuple[str, Any]]:
-    """The plugin classes of one module, asked for in a plugin manager of its own."""
-    declared = getattr(module, "EEGSTORE_PLUGIN_API", EEGSTORE_PLUGIN_API)
-    if declared != EEGSTORE_PLUGIN_API:
-        raise PluginError(f"targets plugin API {declared}, this eegstore has {EEGSTORE_PLUGIN_API}")
+def _classes(module: ModuleType) -> list[tuple[str, Any, list[versions.Deprecated]]]:
+    """The plugin classes of one module, asked for in a plugin manager of its own.
+
+    With each its kind, and the deprecated hook that gave it, if one did.
+    """
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(versions.hooks())
     manager.register(module)
     manager.check_pending()
     found = []
     for kind, hook in HOOK_OF_KIND.items():
         for classes in getattr(manager.hook, hook)():
-            found += [(kind, cls) for cls in classes]
+            found += [(kind, cls, list[versions.Deprecated]()) for cls in classes]
+    for old in versions.old_hooks():
+        new = getattr(manager.hook, old.instead).get_hookimpls()
+        for classes in [] if new else getattr(manager.hook, old.name)():
+            found += [(old.kind, cls, [old]) for cls in classes]
     if not found:
         raise PluginError("registers nothing: no function marked with eegstore.hookimpl")
     return found
 
 
-def _load(entry_point: importlib.metadata.EntryPoint) -> list[Plugin]:
+def _load(entry_point: EntryPoint) -> list[Plugin]:
     """The plugins of one entry point, in isolation: nothing that it does stops the others."""
     distribution = entry_point.dist
     origin = (distribution.name, distribution.version) if distribution else ("", "")
     try:
-        return [
-            _examined(entry_point.name, origin, kind, cls)
-            for kind, cls in _classes(entry_point.load())
-        ]
+        # Read before it is imported: an edit in between is then taken for a change, never missed.
+        source = "" if origin[0] == BUILT_IN else source_digest(entry_point)
+        module = entry_point.load()
+        api = EEGSTORE_PLUGIN_API if origin[0] == BUILT_IN else versions.targeted(module)
+        found = []
+        for kind, given, hooks in _classes(module):
+            cls, members = versions.renewed(kind, given)
+            plugin = _examined(entry_point.name, origin, kind, cls)
+            notes = versions.warn(plugin.name, origin[0], [*hooks, *members])
+            found.append(dataclasses.replace(plugin, api=api, source=source, notes=notes))
+        return found
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -135,7 +125,7 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> list[Plugin]:
 
 def _examined(entry_point: str, origin: tuple[str, str], kind: str, cls: Any) -> Plugin:
     """A plugin as its class is, or with the reason why it cannot be used."""
-    problem = _problem(kind, cls)
+    problem = examination.problem(kind, cls) or _options_problem(cls)
     name, version = str(getattr(cls, "name", entry_point)), str(getattr(cls, "version", ""))
     return Plugin(kind, name, version, *origin, problem or OK, None if problem else cls)
 
@@ -156,19 +146,33 @@ def _refuse_taken_names(found: list[Plugin]) -> list[Plugin]:
     return checked
 
 
-def _wanted(entry_point: importlib.metadata.EntryPoint) -> bool:
-    """Whether the variable ``EEGSTORE_PLUGINS`` lets its distribution in; ours always is.
+def _distribution(entry_point: EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist else ""
+
+
+def _wanted(entry_point: EntryPoint) -> bool:
+    """Whether the variable ``EEGSTORE_PLUGINS`` lets a third party's distribution in.
 
     Names are compared as installers do (https://peps.python.org/pep-0503/#normalized-names).
     """
     chosen = os.environ.get("EEGSTORE_PLUGINS")
-    distribution = entry_point.dist.name if entry_point.dist else ""
     names = {_normalised(name) for name in (chosen or "").split(",")}
-    return chosen is None or distribution == BUILT_IN or _normalised(distribution) in names
+    return chosen is None or _normalised(_distribution(entry_point)) in names
 
 
 def _normalised(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+@functools.cache
+def built_in() -> tuple[Plugin, ...]:
+    """The plugins of eegstore's own distribution; no other is imported."""
+    return _sorted(
+        plugin
+        for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT))
+        if _distribution(entry_point) == BUILT_IN
+        for plugin in _load(entry_point)
+    )
 
 
 @functools.cache
@@ -178,15 +182,26 @@ def plugins() -> tuple[Plugin, ...]:
     Where the environment variable ``EEGSTORE_PLUGINS`` is set, third parties' plugins are
     loaded only if it names their distributions (separated by commas).
     """
-    found: list[Plugin] = []
+    found = list(built_in())
     for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT)):
-        if _wanted(entry_point):
+        if _distribution(entry_point) != BUILT_IN and _wanted(entry_point):
             found += _load(entry_point)
+    return _sorted(_refuse_taken_names(found))
+
+
+def _sorted(found: Iterable[Plugin]) -> tuple[Plugin, ...]:
     order = list(HOOK_OF_KIND)
-    checked = _refuse_taken_names(found)
     return tuple(
-        sorted(checked, key=lambda one: (order.index(one.kind) if one.kind else -1, one.name))
+        sorted(found, key=lambda one: (order.index(one.kind) if one.kind else -1, one.name))
     )
+
+
+def named(kind: str, name: str) -> list[Plugin]:
+    """What a name may mean, usable or not; others' plugins are imported if no built-in has it."""
+    own = [one for one in built_in() if (one.kind, one.name) == (kind, name)]
+    if any(one.cls is not None for one in own):
+        return own
+    return [one for one in plugins() if one.name == name and one.kind in (kind, "")]
 
 
 def find(kind: str, name: str) -> Plugin:
@@ -196,10 +211,10 @@ def find(kind: str, name: str) -> Plugin:
     ------
     PluginError
         Where it is installed but broken; says why.
-    RecipeError
+    MissingPluginError
         Where there is none; names the nearest, and what could not be loaded.
     """
-    candidates = [one for one in plugins() if one.name == name and one.kind in (kind, "")]
+    candidates = named(kind, name)
     for candidate in candidates:
         if candidate.cls is not None:
             return candidate
@@ -208,7 +223,7 @@ def find(kind: str, name: str) -> Plugin:
         raise PluginError(f"{kind} {name!r} of {broken.distribution} is broken: {broken.status}")
     hints = [nearest(name, [one.name for one in usable(kind)])]
     hints += [f"not loaded: {one.distribution}, {one.status}" for one in plugins() if not one.kind]
-    raise RecipeError(f"no {kind} is called {name!r:.80}; {'; '.join(hints)}")
+    raise MissingPluginError(f"no {kind} is called {name!r:.80}; {'; '.join(hints)}", kind, name)
 
 
 @functools.cache
@@ -271,7 +286,7 @@ def create(kind: str, name: str, options: Mapping[str, Any], folder: Path, where
     return configure(cls, options, folder, where or f"{kind} {name!r}")
 
 
-def configure(cls: type[Any], options: Mapping[str, Any], folder: Path, where: str) -> Any:
+def configure(cls: Any, options: Mapping[str, Any], folder: Path, where: str) -> Any:
     """An instance of a plugin's class with its options, validated as those of a recipe.
 
     Raises
@@ -303,7 +318,7 @@ def configure(cls: type[Any], options: Mapping[str, Any], folder: Path, where: s
 
 def installed(kind: str, name: str) -> type[Any] | None:
     """The class of a plugin that is installed and can be used; None where there is none."""
-    return next((one.cls for one in usable(kind) if one.name == name), None)
+    return next((one.cls for one in named(kind, name) if one.cls is not None), None)
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
@@ -336,9 +351,15 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def broken() -> list[Plugin]:
-    """The plugins that cannot be used, if plugins were loaded at all."""
-    loaded = plugins() if plugins.cache_info().currsize else ()
+    """The plugins that cannot be used, of those that were loaded."""
+    loaded = next((of() for of in (plugins, built_in) if of.cache_info().currsize), ())
     return [one for one in loaded if one.cls is None]
+
+
+def notes() -> list[str]:
+    """What the plugins use that is deprecated, if plugins were loaded at all."""
+    loaded = plugins() if plugins.cache_info().currsize else ()
+    return [note for one in loaded for note in one.notes]
 
 
 def usable(kind: str) -> list[Plugin]:

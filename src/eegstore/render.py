@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from eegstore.account import Report
+from eegstore.catalogue import EXAMPLE_INPUTS_ARE, Entry, Option
+from eegstore.checking import Checked
 from eegstore.prepare import Plan, losses
+from eegstore.provenance import difference, facts_of
 from eegstore.registry import OK, Plugin
+from eegstore.scaffolding import Project
 from eegstore.store import Store
+from eegstore.tables import ColumnSpec
 from eegstore.verification import Damage
 from eegstore.wording import printable
 
@@ -118,6 +125,19 @@ def _deed(planned: Plan, path: str) -> str:
     return "replace" if path in {entry.path for entry in planned.lost} else "compute"
 
 
+def _reasons(planned: Plan) -> dict[str, str]:
+    """Path of each column that is replaced, and what it is that its values follow from no more."""
+    lost = {entry.path for entry in planned.lost}
+    committed, renewed = planned.committed, set(planned.renewed)
+    if committed is None:
+        return {}
+    return {
+        column.path: difference(facts_of(committed, column.path), column.attributes["eegstore"])
+        for column in planned.columns
+        if column.path in lost & renewed
+    }
+
+
 def _some(paths: Sequence[str]) -> str:
     """The paths, as many as a person reads."""
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
@@ -141,6 +161,7 @@ def plan(planned: Plan) -> RenderableType:
             "reuse" if column.path in reused else _deed(planned, column.path),
         )
     lines = [*_titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
+    lines += [_text(f"replace  {path}: {why}") for path, why in _reasons(planned).items()]
     lines += [_text(f"drop     {loss} (needs --overwrite)") for loss in losses(planned)]
     lines += [_text(f"mend     {one.file}: {one.problem}") for one in planned.damage]
     if planned.up_to_date:
@@ -159,7 +180,7 @@ def plan(planned: Plan) -> RenderableType:
 
 def plan_document(planned: Plan) -> dict[str, Any]:
     """What ``eegstore build --plan --json`` prints."""
-    reused = {entry.path for entry in planned.reused}
+    reused, reasons = {entry.path for entry in planned.reused}, _reasons(planned)
     return {
         "store": str(planned.store),
         "up_to_date": planned.up_to_date,
@@ -170,6 +191,7 @@ def plan_document(planned: Plan) -> dict[str, Any]:
                 "dtype": column.layout.dtype,
                 "bytes": column.n_bytes,
                 "reused": column.path in reused,
+                "why": reasons.get(column.path, ""),
             }
             for column in planned.columns
         ],
@@ -225,6 +247,54 @@ def store_document(opened: Store) -> dict[str, Any]:
     }
 
 
+def provenance(node: Mapping[str, Any]) -> RenderableType:
+    """What a column follows from, as a tree."""
+    tree = Tree(_node_label(node))
+    for one in node.get("inputs", ()):
+        tree.add(provenance(one))
+    files = node.get("files", ())
+    if files is None:
+        tree.add(_text("the files that were read: not recorded by the eegstore that built it"))
+    for file in (files or ())[:SHOWN]:
+        tree.add(_text(f"{file['sha256'][:SHORT_DIGEST]}  {file['name']}"))
+    if files and len(files) > SHOWN:
+        tree.add(f"… and {plural(len(files) - SHOWN, 'file')} more, which --json lists")
+    return tree
+
+
+def _node_label(node: Mapping[str, Any]) -> Text:
+    """A column, its key, and the plugin that made it with its options."""
+    shape = f"  {_shape(node['shape'])} {node['dtype']}" if "shape" in node else ""
+    label = Text.assemble((printable(node["column"]), "bold"), printable(shape))
+    if node.get("repeated"):
+        return label.append("  (as above)")
+    lines = [f"key {node['key'][:SHORT_DIGEST]}"] if "key" in node else []
+    producer = node.get("producer")
+    if producer:
+        lines += _made_by(producer)
+    if "fitted" in node:
+        fitted = node["fitted"]
+        lines.append(f"fitted on {fitted['split']}, state {fitted['state'][:SHORT_DIGEST]}")
+    for line in lines:
+        label.append(f"\n{printable(line)}")
+    return label
+
+
+def _made_by(producer: Mapping[str, Any]) -> Iterator[str]:
+    """The plugin that made a column, and its options, as lines."""
+    facts = [f"{producer['distribution']} {producer['distribution_version']}"]
+    facts += [f"API {producer['api']}"] if "api" in producer else []
+    facts += [
+        f"{what} {producer[what][:SHORT_DIGEST]}"
+        for what in ("source", "content") if what in producer
+    ]  # fmt: skip
+    yield f"{producer['kind']} {producer['name']} {producer['version']}, of {', '.join(facts)}"
+    given = {name: value for name, value in producer["options"].items() if value is not None}
+    options = [f"{name} = {value}" for name, value in given.items()]
+    if options:
+        yield f"options: {', '.join(options)}"
+
+
 def plugins(found: Iterable[Plugin]) -> RenderableType:
     """The plugins that are installed."""
     table = _table("kind", "name", "version", "distribution", "status")
@@ -233,6 +303,98 @@ def plugins(found: Iterable[Plugin]) -> RenderableType:
         status = _text(row["status"], style="green" if row["status"] == OK else "red")
         _row(table, row["kind"] or "?", *(row[key] for key in list(row)[1:4]), status)
     return table
+
+
+def plugin(entry: Entry) -> RenderableType:
+    """All that is known of a plugin."""
+    facts, status = entry.plugin, entry.plugin.status
+    origin = f"version {facts.version}, of {facts.row()['distribution']}"
+    lines: list[RenderableType] = [
+        Text.assemble((printable(facts.path), "bold"), f"  {printable(origin)}")
+    ]
+    if status != OK:
+        return Group(*lines, _text(f"cannot be used: {status}", style="red"))
+    does = entry.does or "(it has no docstring)"
+    lines += ["", *map(_indented, does.splitlines()), "", *_flow(entry)]
+    if entry.options:
+        table = _table("option", "type", "default", "unit", "meaning")
+        for option in entry.options:
+            _row(table, *_option_cells(option))
+        lines += [table, ""]
+    return Group(*lines, *map(_text, entry.example.splitlines()))
+
+
+def _indented(line: str) -> RenderableType:
+    """A line whose further lines, where the terminal is narrow, are indented as it is."""
+    text = line.replace("``", "").lstrip()
+    margin = " " * (len(line) - len(line.lstrip())) + "- " * text.startswith("- ")
+    table = Table.grid()
+    _row(table, margin, text.removeprefix("- "))
+    return table
+
+
+def _flow(entry: Entry) -> Iterator[RenderableType]:
+    """What a plugin reads and writes."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    place = f"{entry.table}/" if entry.table else ""
+    if entry.reads:
+        _row(table, "reads", ", ".join(place + name for name in entry.reads))
+    if entry.fitted:
+        _row(table, "learns", "from the rows of the split 'train'")
+    if entry.table:
+        column = f"{place}{entry.plugin.name.replace('-', '_')}"
+        _row(table, "writes", f"{column}: {_written(entry.writes)}")
+    if table.row_count:
+        yield from (table, "")
+
+
+def _written(spec: ColumnSpec | None) -> str:
+    """What one row is, from the spec of an example."""
+    if spec is None:
+        return "its shape follows from the options, and from what it reads"
+    axes = f"{_shape(spec.shape)} ({', '.join(spec.dims)})" if spec.dims else "one value a row"
+    unit = f" in {spec.units}" if spec.units not in ("", "1") else ""
+    return f"{spec.dtype}, {axes}{unit}, where it is given {EXAMPLE_INPUTS_ARE}"
+
+
+def _option_cells(option: Option) -> tuple[str, ...]:
+    needed = "(required)" if option.required else "(none)"
+    default = needed if option.default is None else json.dumps(option.default, ensure_ascii=False)
+    remarks = [option.description, f"({option.bounds})" if option.bounds else ""]
+    return option.name, option.type, default, option.unit, " ".join(filter(None, remarks))
+
+
+def project(written: Project) -> RenderableType:
+    """What was scaffolded, and what comes next."""
+    lines = list(_titled(str(written.folder), plural(len(written.files), "file"), ""))
+    lines += [_text(f"  {file}") for file in sorted(written.files)]
+    lines += ["", "Next:", *(_text(f"  {command}") for command in written.commands)]
+    return Group(*lines)
+
+
+def _verdict(one: Checked) -> str:
+    """How many checks passed, failed, and had nothing to look at."""
+    results = [tried.passed for tried in one.tried]
+    counts = {word: results.count(of) for word, of in
+              (("passed", True), ("failed", False), ("not applicable", None))}  # fmt: skip
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def checked(found: Sequence[Checked]) -> RenderableType:
+    """What was tried with some plugins, and what came of it."""
+    lines: list[RenderableType] = []
+    for one in found:
+        lines += [*_titled(one.plugin.path, _verdict(one), "")]
+        table = _table("check", "", "what was tried")
+        for tried in one.tried:
+            word, style = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "dim")}[
+                tried.passed
+            ]
+            _row(table, tried.name, _text(word, style), tried.what)
+            if tried.detail:
+                _row(table, "", "", _text(tried.detail, style))
+        lines += [table, ""]
+    return Group(*lines[:-1])
 
 
 def damage(found: Sequence[Damage]) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +14,49 @@ from numpy.typing import NDArray
 from eegstore import registry
 from eegstore.calls import check_array, given, guarded
 from eegstore.counts import Counts, counts_of
-from eegstore.disk import digest_bytes, digest_file, digest_json
+from eegstore.disk import digest_bytes, digest_file, digest_json, noted
 from eegstore.errors import InputError, RecipeError
 from eegstore.inputs import InputFile, input_files, option_paths
 from eegstore.protocols import Fingerprinted
 from eegstore.recipe import Recipe, Section, SourceSection
 from eegstore.tables import ColumnSpec, Stimuli, Table, Trials
+from eegstore.versions import FIRST_API
 
 SAMPLED_PLACES: Final = 8
 SAMPLED_ROWS: Final = 8
 SAMPLED_BYTES: Final = 1 << 20
+MAX_LISTED: Final = 1000
 STIMULI_COLUMNS: Final = ("image_path", "label", "concept", "caption", "content_id")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a plugin's options name but do not hold.
+
+    Parameters
+    ----------
+    facts
+        The plugin's fingerprint, or the digest of each path; part of its key.
+    files
+        Name and SHA-256 of each file that was digested for it, without the folder that it lies
+        in. A plugin that digests by other means than ``eegstore.digest_files`` has none here.
+    """
+
+    facts: str | list[str]
+    files: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The facts as one word; empty where there are none."""
+        if isinstance(self.facts, str):
+            return self.facts
+        return digest_json(self.facts) if self.facts else ""
+
+    @property
+    def listed(self) -> list[dict[str, str]]:
+        """The files as a store records them; so many that a list is of no use are left out."""
+        short = self.files if len(self.files) <= MAX_LISTED else ()
+        return [{"name": name, "sha256": digest} for name, digest in short]
 
 
 @dataclass(frozen=True)
@@ -39,6 +72,8 @@ class Scan:
     provider: Any = None
     stimuli: Stimuli | None = None
     provider_key: str = ""
+    source_content: Content = Content("")
+    provider_content: Content = Content("")
 
     @property
     def n_rows(self) -> dict[Table, int]:
@@ -49,38 +84,88 @@ class Scan:
         }
 
 
-def producer(kind: str, plugin: Any, section: Section | None) -> dict[str, Any]:
-    """Who computes a column, as its attributes record it; paths as the recipe gives them."""
+def producer(
+    kind: str, plugin: Any, section: Section | None, content: Content | None = None
+) -> dict[str, Any]:
+    """Who computes a column, as its attributes record it; paths as the recipe gives them.
+
+    ``source`` is there for a distribution that is installed as editable, and ``content`` for a
+    plugin whose options name files or the like.
+    """
     found = registry.find(kind, plugin.name)
     given = section.options if section else {}
-    return {
+    facts = {
         "kind": kind,
         "name": found.name,
         "version": found.version,
         "distribution": found.distribution,
         "distribution_version": found.distribution_version,
+        "api": found.api,
         "options": registry.options_of(plugin) | given,
     }
+    facts |= {"source": found.source} if found.source else {}
+    return facts | ({"content": content.digest} if content and content.digest else {})
 
 
 def plugin_key(
-    kind: str, plugin: Any, section: Section | None, *, without: Iterable[str] = ()
+    kind: str,
+    plugin: Any,
+    section: Section | None,
+    content: Content | None = None,
+    *,
+    without: Iterable[str] = (),
 ) -> str:
-    """Digest of a plugin, its options and the content that they name."""
+    """Digest of a plugin, its options and the content that they name.
+
+    Two installations with one key give the same values. So a distribution's version is not in it,
+    nor is its folder: what counts is the plugin's own ``version``, which its author raises when the
+    values change. While a third party's plugin is being edited no version vouches for it, and the
+    digest of its source counts too; of eegstore's own the version alone, which its tests hold, or
+    each edit of any of its files would make every column of a developer's stores anew. The API
+    that a plugin targets counts from the second on: stores of the first have keys without it.
+    """
     facts = producer(kind, plugin, section)
-    paths = registry.path_options(type(plugin))
-    left_out = {*without, *paths}
-    if isinstance(plugin, Fingerprinted):
-        limit_s = section.timeout_s if section else None
-        content = guarded(kind, plugin, plugin.fingerprint, limit_s=limit_s)
-        given(kind, plugin, "fingerprint()", content, str)
-    else:
-        content = [
-            digest_path(path) for name in sorted(paths) for path in option_paths(plugin, name)
-        ]
+    content = content or content_of(kind, plugin, section)
+    left_out = {*without, *registry.path_options(type(plugin))}
     options = {key: value for key, value in facts["options"].items() if key not in left_out}
+    beyond = {"source": facts["source"]} if "source" in facts else {}
+    if facts["api"] != FIRST_API and facts["distribution"] != registry.BUILT_IN:
+        beyond["api"] = facts["api"]
     return digest_json([facts["kind"], facts["name"], facts["version"], facts["distribution"],
-                        options, content])  # fmt: skip
+                        options, content.facts, *([beyond] if beyond else [])])  # fmt: skip
+
+
+def content_of(kind: str, plugin: Any, section: Section | None) -> Content:
+    """What a plugin's options name: files and folders, or whatever it knows how to digest."""
+    paths = [
+        path
+        for name in sorted(registry.path_options(type(plugin)))
+        for path in option_paths(plugin, name)
+    ]
+
+    def digested() -> Content:
+        # Within the call that guards it: that may be in a thread of its own.
+        with noted() as files:
+            facts = (
+                plugin.fingerprint() if isinstance(plugin, Fingerprinted)
+                else [digest_path(path) for path in paths]
+            )  # fmt: skip
+        return Content(facts, tuple(sorted((_place(file, paths), one) for file, one in files)))
+
+    if not isinstance(plugin, Fingerprinted):
+        return digested()
+    content: Content = guarded(
+        kind, plugin, digested, limit_s=section.timeout_s if section else None
+    )
+    given(kind, plugin, "fingerprint()", content.facts, str)
+    return content
+
+
+def _place(file: Path, paths: Iterable[Path]) -> str:
+    """A file's name in the folder that an option names, else its name alone; as text."""
+    folder = next((path for path in paths if path in file.parents), file.parent)
+    name = file.relative_to(folder).as_posix()
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def digest_path(path: Path) -> str:
@@ -137,8 +222,10 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     facts = [list(trials.ch_names), list(trials.ch_types), trials.sfreq, trials.units]
     rows = digest_rows(trials, ("label", "stimulus_key", "split", "times"))
     # Which events allow_skips left out shows in the rows; the option itself changes nothing.
-    key = digest_json([plugin_key("source", source, section, without=["allow_skips"]), facts, rows])
-    found = Scan(recipe, folder, source, trials, key, files)
+    content = content_of("source", source, section)
+    own_key = plugin_key("source", source, section, content, without=["allow_skips"])
+    key = digest_json([own_key, facts, rows])
+    found = Scan(recipe, folder, source, trials, key, files, source_content=content)
     if recipe.stimuli is None:
         if recipe.pairing is not None:
             raise RecipeError("[pairing]: there is nothing to pair with; add [stimuli]")
@@ -148,13 +235,12 @@ def scan(recipe: Recipe, folder: Path) -> Scan:
     stimuli = guarded("stimuli", provider, provider.scan, limit_s=recipe.stimuli.timeout_s)
     given("stimuli", provider, "scan()", stimuli, Stimuli)
     # The caption has a column of its own: another template leaves the images as they are.
-    key = digest_json(
-        [
-            plugin_key("stimuli", provider, recipe.stimuli, without=["caption"]),
-            digest_array(stimuli.content_id),
-        ]
+    content = content_of("stimuli", provider, recipe.stimuli)
+    own_key = plugin_key("stimuli", provider, recipe.stimuli, content, without=["caption"])
+    key = digest_json([own_key, digest_array(stimuli.content_id)])
+    return replace(
+        found, provider=provider, stimuli=stimuli, provider_key=key, provider_content=content
     )
-    return replace(found, provider=provider, stimuli=stimuli, provider_key=key)
 
 
 def scanned_columns(found: Scan) -> dict[tuple[Table, str], NDArray[Any]]:

@@ -60,7 +60,8 @@ def reported(command: Callable[P, int | None]) -> Callable[P, None]:
             # Where Ctrl-C met an import, an ImportError may come of it.
             ended = Terminal.interrupted and not isinstance(error, InterruptedBuildError)
             code = _tell_interrupted() if ended else _tell(error, bool(kwargs.get("debug")))
-        warn_of_broken_plugins()
+        warn_of_broken_plugins(bool(kwargs.get("debug")))
+        warn_of_deprecated_use()
         if code:
             leave(code)
 
@@ -180,11 +181,20 @@ def leave(code: int) -> NoReturn:
     EXIT(code)
 
 
-def warn_of_broken_plugins() -> None:
-    """A line for each plugin that is installed and cannot be used, where plugins were loaded."""
+def warn_of_broken_plugins(debug: bool) -> None:
+    """A line for each plugin that cannot be used, of those that were loaded; its traceback too."""
     registry = sys.modules.get("eegstore.registry")
     for one in registry.broken() if registry else ():
+        for line in one.trace.splitlines() if debug else ():
+            _say(line)
         tell(f"plugin {one.name!r} of {one.distribution} is not used: {one.status}")
+
+
+def warn_of_deprecated_use() -> None:
+    """A line for each hook or member of a plugin that the next plugin API has no more."""
+    registry = sys.modules.get("eegstore.registry")
+    for note in registry.notes() if registry else ():
+        tell(note)
 
 
 def tell(text: str) -> None:

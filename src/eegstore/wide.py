@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from eegstore.counts import Counts
 from eegstore.disk import Place
-from eegstore.memory import empty
-from eegstore.reader import Part, ShardedArray, target_of
+from eegstore.memory import empty, target_of
+from eegstore.reader import Part, ShardedArray
 from eegstore.shards import Layout
 
 DECODED_BYTES: Final = 1 << 22  # of mapped counts that are decoded while they are in a cache

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eegstore import registry
 from eegstore.calls import guarded, repeated
+from eegstore.errors import InputError
 from eegstore.protocols import Stateful
 from eegstore.recipe import Section, parse_recipe
 from eegstore.root import build_folder
@@ -62,9 +63,23 @@ class Worker:
         self._extractors: dict[int, Any] = {}
         self._arrays: dict[tuple[Table, str], WideArray] = {}
 
+    def _created(self, kind: str, section: Section, options: dict[str, Any]) -> Any:
+        """A plugin, of the source that the plan's keys were made of."""
+        plugin = registry.create(kind, section.plugin, options, self.plan.folder)
+        source = registry.find(kind, section.plugin).source
+        for column in self.plan.columns:
+            made_by = column.attributes["eegstore"]["producer"]
+            same = (made_by["kind"], made_by["name"]) == (kind, section.plugin)
+            if same and made_by.get("source", "") != source:
+                raise InputError(
+                    f"{kind} {section.plugin!r}: the source of {made_by['distribution']} was "
+                    "edited while the build ran; run the same command again"
+                )
+        return plugin
+
     def _reader(self, kind: str, section: Section, options: dict[str, Any]) -> Any:
         """The source or the provider, with the state of the driver's scan where it keeps one."""
-        plugin = registry.create(kind, section.plugin, options, self.plan.folder)
+        plugin = self._created(kind, section, options)
         if isinstance(plugin, Stateful):
             with np.load(self._scans / f"{kind}.npz", allow_pickle=False) as state:
                 arrays = {name: state[name] for name in state.files}
@@ -93,7 +108,7 @@ class Worker:
     def prepared(self, number: int) -> Any:
         """The extractor of a ``[[extract]]`` section, prepared, and not fitted."""
         section = self.recipe.extract[number]
-        plugin = registry.create("extractor", section.plugin, section.options, self.plan.folder)
+        plugin = self._created("extractor", section, section.options)
         if hasattr(plugin, "prepare"):
             with self._noted("extractor", plugin):
                 guarded("extractor", plugin, plugin.prepare, limit_s=section.timeout_s)

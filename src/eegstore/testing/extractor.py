@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eegstore import ColumnSpec
 from eegstore.testing import fitted, keys, material

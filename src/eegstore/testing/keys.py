@@ -129,7 +129,7 @@ def _key(cls: Any, options: Mapping[str, Any], others: list[dict[str, Any]], sto
     sections = [dict(one) for one in {json.dumps(one): one for one in others}.values()]
     recipe = {
         "source": SOURCE,
-        "stimuli": STIMULI,
+        **({"stimuli": STIMULI} if cls.table == "stimuli" else {}),
         "split": {"plugin": "random", "test_size": 0.25},
         "extract": [*sections, {"plugin": cls.name, **options}],
     }

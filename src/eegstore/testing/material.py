@@ -45,7 +45,8 @@ def trials(order: Sequence[int] | None = None, split: bool = True) -> Trials:
 def stimuli() -> Stimuli:
     """The images' table: two of each label."""
     row = np.arange(N_STIMULI)
-    return Stimuli(**{name: values[row] for name, values in _stimulus_columns().items()})
+    columns: dict[str, Any] = _stimulus_columns()
+    return Stimuli(**{name: values[row] for name, values in columns.items()})
 
 
 def times() -> NDArray[np.float64]:
@@ -81,7 +82,7 @@ def _stimulus_columns() -> dict[str, NDArray[Any]]:
 
 
 def eeg(seed: int = 0) -> NDArray[np.float32]:
-    """float32, (trial, channel, time), in uV: noise, and a rhythm at 10 Hz that grows by channel."""
+    """float32, (trial, channel, time), in uV: noise, and a rhythm at 10 Hz."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((N_ROWS, len(CH_NAMES), N_TIMES))
     phase = rng.uniform(0, 2 * np.pi, (N_ROWS, 1, 1))
@@ -110,15 +111,16 @@ def columns(cls: Any) -> dict[str, Any]:
     NotApplicable
         Where a column is none that is known here, nor of an extractor that is installed.
     """
-    return {read: _column(cls.table, read)[1] for read in cls.reads}
+    return {read: column(cls.table, read)[1] for read in cls.reads}
 
 
 def specs(cls: Any) -> dict[str, ColumnSpec]:
     """What one row of each column that an extractor reads is."""
-    return {read: _column(cls.table, read)[0] for read in cls.reads}
+    return {read: column(cls.table, read)[0] for read in cls.reads}
 
 
-def _column(table: str, name: str, depth: int = 0) -> tuple[ColumnSpec, Any]:
+def column(table: str, name: str, depth: int = 0) -> tuple[ColumnSpec, Any]:
+    """What one row of a column is, and ``N_ROWS`` rows of it."""
     if (table, name) == ("trials", "eeg"):
         return _eeg_spec(), eeg()
     if (table, name) == ("stimuli", "image"):
@@ -156,7 +158,7 @@ def _computed(table: str, name: str, depth: int) -> tuple[ColumnSpec, Any]:
         )
     try:
         plugin = configure(cls, {}, Path(), cls.__name__)
-        read = {one: _column(table, one, depth + 1) for one in cls.reads}
+        read = {one: column(table, one, depth + 1) for one in cls.reads}
         spec = plugin.describe({one: spec for one, (spec, _) in read.items()})
         if hasattr(plugin, "prepare"):
             plugin.prepare()
@@ -200,6 +202,11 @@ def held_block(
     if table == "stimuli":
         return Block(held, start, start + n_rows)
     return Block(
-        held, start, start + n_rows, n_valid=np.full(n_rows, N_TIMES) if n_valid is None else n_valid,
-        sfreq=SFREQ, times=times(), ch_names=CH_NAMES,
-    )  # fmt: skip
+        held,
+        start,
+        start + n_rows,
+        n_valid=np.full(n_rows, N_TIMES) if n_valid is None else n_valid,
+        sfreq=SFREQ,
+        times=times(),
+        ch_names=CH_NAMES,
+    )

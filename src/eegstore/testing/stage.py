@@ -114,7 +114,9 @@ def _blamed(what: str, check: str) -> Iterator[None]:
     except BaseException as error:
         reason = f"{what} raised {told(error)}"
         if isinstance(error, ValueError) and "read-only" in str(error):
-            raise Trouble("input-untouched", f"{reason}: what it is given is not its own") from error
+            raise Trouble(
+                "input-untouched", f"{reason}: what it is given is not its own"
+            ) from error
         raise Trouble(check, reason) from error
 
 
@@ -152,7 +154,9 @@ def serve(pipe: Connection, job: Job) -> None:
         os.dup2(2, 1)  # what a plugin prints is no part of a result
     stage = Stage(job, pipe)
     try:
-        plugin = stage.start("importing the plugin by its name", stage.make, check="spawned-process")
+        plugin = stage.start(
+            "importing the plugin by its name", stage.make, check="spawned-process"
+        )
         rehearsal = importlib.import_module(f"eegstore.testing.{job.kind}").rehearse
         values = rehearsal(stage, plugin)
         pipe.send(("done", (values, stage.peaks, stage.seconds)))

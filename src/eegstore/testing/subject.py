@@ -48,7 +48,12 @@ class Subject:
     @functools.cached_property
     def rehearsal(self) -> Rehearsal:
         """What a plugin does in a new process; a second one reads with the state of the first."""
-        first = rehearse(self.plugin, self.kind)
+        given = {}
+        if self.kind == "exporter":
+            from eegstore.testing.tiny import tiny_store
+
+            given = {"store": tiny_store()}
+        first = rehearse(self.plugin, self.kind, given)
         state = first.values.get("scanned_state")
         if first.trouble or state is None:
             return first

@@ -1,0 +1,118 @@
+"""The commands ``eegstore plugins …``: what is installed, in full, begun anew, and checked."""
+
+from __future__ import annotations
+
+import contextlib
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eegstore.errors import PluginError
+from eegstore.terminal import print_json, reported, show, tell
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Named = Annotated[str, typer.Argument(metavar="NAME", help="A plugin: NAME, or KIND/NAME.")]
+
+app = typer.Typer(name="plugins", context_settings={"help_option_names": ["-h", "--help"]})
+
+
+class Kind(Enum):
+    """The kinds of plugin that can be scaffolded."""
+
+    extractor = "extractor"
+    source = "source"
+    stimuli = "stimuli"
+    pairing = "pairing"
+    split = "split"
+    exporter = "exporter"
+
+
+@app.callback(invoke_without_command=True)
+def plugins_command(
+    context: typer.Context, json_: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """List the plugins that are installed; or show, begin or check one."""
+    if context.invoked_subcommand is None:
+        _list(json_=json_, quiet=quiet, debug=debug)
+
+
+@reported
+def _list(*, json_: bool, quiet: bool, debug: bool) -> None:
+    from eegstore import registry, render
+
+    found = registry.plugins()
+    if json_:
+        print_json([one.row() for one in found])
+    else:
+        show(render.plugins(found), quiet)
+
+
+@app.command("show")
+@reported
+def show_command(
+    name: Named, json_: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """Show what a plugin does, its options, and how a recipe names it."""
+    from eegstore import catalogue, render
+
+    entry = catalogue.entry(catalogue.look_up(name))
+    if json_:
+        print_json(entry.document())
+    else:
+        show(render.plugin(entry), quiet)
+
+
+@app.command("new")
+@reported
+def new_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="In kebab-case, as my-extractor.")],
+    kind: Annotated[Kind, typer.Option("--kind", help="What the plugin is to be.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Where to write; the folder NAME by default."),
+    ] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Begin a plugin: a distribution with an example that works, and its tests."""
+    from eegstore import render, scaffolding
+
+    written = scaffolding.scaffold(name, kind.value, Path(name) if out is None else out)
+    show(render.project(written), quiet)
+
+
+@app.command("check")
+@reported
+def check_command(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="NAME, KIND/NAME, or the folder of a project."),
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="Set an option of the plugin."),
+    ] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Try everything that is expected of a plugin; exit code 4 where it fails."""
+    from eegstore import catalogue, checking, render
+
+    with contextlib.ExitStack() as stack:
+        if checking.is_project(name):
+            plugins = stack.enter_context(checking.project(Path(name)))
+        else:
+            plugins = [catalogue.look_up(name)]
+        checked = checking.check(plugins, set_ or [])
+    if json_:
+        print_json([one.document() for one in checked])
+    else:
+        show(render.checked(checked), quiet)
+    for one in [one for one in checked if one.n_failed]:
+        tell(f"{one.plugin.path}: {one.n_failed} of {len(one.tried)} checks failed")
+    return PluginError.exit_code if any(one.n_failed for one in checked) else 0
