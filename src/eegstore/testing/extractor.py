@@ -253,8 +253,8 @@ CHECKS: Final = (
            "long captions give finite values.", extremes_survive),
     _check("padding-accepted", "Trials of which fewer samples were recorded (n_valid) give "
            "finite values.", padding_accepted),
-    _check("spawned-process", "A spawned process imports it by name and gets the same bytes.",
-           spawned_process),
+    _check("spawned-process", "A spawned process imports it by name, restores it where it is "
+           "fitted, and gets the same bytes.", spawned_process),
     _check("column-key", "A store's column has one key for the same options, and another for "
            "others.", column_key),
     *fitted.CHECKS,
