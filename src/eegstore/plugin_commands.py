@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from eegstore.errors import PluginError
-from eegstore.terminal import print_json, reported, show, tell
+from eegstore.terminal import print_json, reported, show, tell, write
+from eegstore.wording import printable
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -42,13 +43,13 @@ def plugins_command(
 
 @reported
 def _list(*, json_: bool, quiet: bool, debug: bool) -> None:
-    from eegstore import registry, render_plugins
+    from eegstore import plugin_pages, registry
 
     found = registry.plugins()
     if json_:
         print_json([one.row() for one in found])
     else:
-        show(render_plugins.plugins(found), quiet)
+        show(plugin_pages.plugins(found), quiet)
 
 
 @app.command("show")
@@ -57,13 +58,13 @@ def show_command(
     name: Named, json_: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
     """Show what a plugin does, its options, and how a recipe names it."""
-    from eegstore import catalogue, render_plugins
+    from eegstore import catalogue, plugin_pages
 
     entry = catalogue.entry(catalogue.look_up(name))
     if json_:
         print_json(entry.document())
     else:
-        show(render_plugins.plugin(entry), quiet)
+        show(plugin_pages.plugin(entry), quiet)
 
 
 @app.command("new")
@@ -79,10 +80,12 @@ def new_command(
     debug: Debug = False,
 ) -> None:
     """Begin a plugin: a distribution with an example that works, and its tests."""
-    from eegstore import render_plugins, scaffolding
+    from eegstore import plugin_pages, scaffolding
 
     written = scaffolding.scaffold(name, kind.value, Path(name) if out is None else out)
-    show(render_plugins.project(written), quiet)
+    show(plugin_pages.project(written), quiet)
+    # To be copied: what wraps at the terminal's width would be cut into two commands.
+    write("".join(f"  {printable(one)}\n" for one in written.commands if not quiet))
 
 
 @app.command("check")
@@ -101,7 +104,7 @@ def check_command(
     debug: Debug = False,
 ) -> int:
     """Try everything that is expected of a plugin; exit code 4 where it fails."""
-    from eegstore import catalogue, checking, render_plugins
+    from eegstore import catalogue, checking, plugin_pages
 
     with contextlib.ExitStack() as stack:
         if checking.is_project(name):
@@ -112,7 +115,7 @@ def check_command(
     if json_:
         print_json([one.document() for one in checked])
     else:
-        show(render_plugins.checked(checked), quiet)
+        show(plugin_pages.checked(checked), quiet)
     for one in [one for one in checked if one.n_failed]:
         tell(f"{one.plugin.path}: {one.n_failed} of {len(one.tried)} checks failed")
     return PluginError.exit_code if any(one.n_failed for one in checked) else 0

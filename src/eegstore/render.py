@@ -7,19 +7,65 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from eegstore.account import Report
 from eegstore.prepare import Plan, losses
-from eegstore.presenting import add_row, as_text, new_table, plural, shape_text, size, titled
 from eegstore.provenance import difference, facts_of
 from eegstore.store import Store
 from eegstore.verification import Damage
 from eegstore.wording import printable
 
+UNITS = ("B", "kB", "MB", "GB", "TB")
 SHORT_DIGEST = 12
 SHOWN = 20
+
+
+def size(n_bytes: float) -> str:
+    """Bytes as a person reads them: three digits and a decimal unit."""
+    unit = 0
+    while n_bytes >= 999.5 and unit < len(UNITS) - 1:
+        n_bytes, unit = n_bytes / 1000, unit + 1
+    return f"{n_bytes:.3g} {UNITS[unit]}" if unit else f"{n_bytes:.0f} B"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    irregular = {"stimulus": "stimuli"}.get(noun, f"{noun}s")
+    return f"{count:,} {noun if count == 1 else irregular}"
+
+
+def new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    """A table without lines; ``numbers`` are the columns that are set to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left")
+    return table
+
+
+def add_row(table: Table, *cells: str | Text) -> None:
+    """Add a row; text is shown as it is, never read as markup."""
+    table.add_row(*(as_text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
+def as_text(text: str, style: str = "") -> Text:
+    """A line that is shown as it is; names in data drive no terminal."""
+    return Text(printable(text), style=style)
+
+
+def shape_of(shape: Sequence[int]) -> str:
+    """Lengths as ``60 × 4 × 128``."""
+    return " × ".join(f"{length:,}" for length in shape)
+
+
+def titled(title: str, facts: str, notice: str) -> Iterator[RenderableType]:
+    """What is shown, a fact of it, and the notice where there is one."""
+    yield Text.assemble((printable(title), "bold"), "  ", facts)
+    if notice:
+        yield as_text(notice, style="yellow")
+    yield ""
 
 
 def report(done: Report) -> RenderableType:
@@ -106,7 +152,7 @@ def plan(planned: Plan) -> RenderableType:
         add_row(
             table,
             column.path,
-            shape_text([layout.n_rows, *layout.row_shape]),
+            shape_of([layout.n_rows, *layout.row_shape]),
             layout.dtype,
             size(column.n_bytes),
             "reuse" if column.path in reused else _deed(planned, column.path),
@@ -167,7 +213,7 @@ def store(opened: Store) -> RenderableType:
             add_row(
                 table,
                 entry.path,
-                shape_text(entry.shape),
+                shape_of(entry.shape),
                 entry.dtype,
                 column.attrs.get("units", ""),
                 f"{producer['name']} {producer['version']}" if producer else "",
@@ -215,7 +261,7 @@ def provenance(node: Mapping[str, Any]) -> RenderableType:
 
 def _node_label(node: Mapping[str, Any]) -> Text:
     """A column, its key, and the plugin that made it with its options."""
-    shape = f"  {shape_text(node['shape'])} {node['dtype']}" if "shape" in node else ""
+    shape = f"  {shape_of(node['shape'])} {node['dtype']}" if "shape" in node else ""
     label = Text.assemble((printable(node["column"]), "bold"), printable(shape))
     if node.get("repeated"):
         return label.append("  (as above)")

@@ -26,7 +26,7 @@ SUMMARIES: Final = {
     "extractor": "the root mean square of each channel",
     "source": "trials from a folder of CSV files",
     "stimuli": "gratings of many orientations",
-    "pairing": "trials and stimuli in the order of presentation",
+    "pairing": "pairs that are no guesses",
     "split": "the last trials are tested on",
     "exporter": "a CSV file with a row a trial",
 }

@@ -1,4 +1,4 @@
-"""What a person reads of plugins: which there are, what one does, which promises it keeps."""
+"""What a person reads of plugins: the list, all of one, and what was tried with them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.text import Text
 
 from eegstore.catalogue import EXAMPLE_INPUTS_ARE, Entry, Option
 from eegstore.checking import Checked
-from eegstore.presenting import add_row, as_text, new_table, plural, shape_text, titled
 from eegstore.registry import OK, Plugin
+from eegstore.render import add_row, as_text, new_table, plural, shape_of, titled
 from eegstore.scaffolding import Project
 from eegstore.tables import ColumnSpec
 from eegstore.wording import printable
@@ -75,7 +75,7 @@ def _written(spec: ColumnSpec | None) -> str:
     """What one row is, from the spec of an example."""
     if spec is None:
         return "its shape follows from the options, and from what it reads"
-    axes = f"{shape_text(spec.shape)} ({', '.join(spec.dims)})" if spec.dims else "one value a row"
+    axes = f"{shape_of(spec.shape)} ({', '.join(spec.dims)})" if spec.dims else "one value a row"
     unit = f" in {spec.units}" if spec.units not in ("", "1") else ""
     return f"{spec.dtype}, {axes}{unit}, where it is given {EXAMPLE_INPUTS_ARE}"
 
@@ -88,11 +88,10 @@ def _option_cells(option: Option) -> tuple[str, ...]:
 
 
 def project(written: Project) -> RenderableType:
-    """What was scaffolded, and what comes next."""
+    """What was scaffolded."""
     lines = list(titled(str(written.folder), plural(len(written.files), "file"), ""))
     lines += [as_text(f"  {file}") for file in sorted(written.files)]
-    lines += ["", "Next:", *(as_text(f"  {command}") for command in written.commands)]
-    return Group(*lines)
+    return Group(*lines, "", "Next:")
 
 
 def _verdict(one: Checked) -> str:
