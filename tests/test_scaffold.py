@@ -1,4 +1,4 @@
-"""``eegstore plugins new``: what it writes is installed, tested, linted, typed and used, unedited."""
+"""``eegstore plugins new``: what it writes is installed, tested, linted and used, unedited."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_scaffold_passes_its_tests_ruff_and_mypy_and_is_used_unedited(environm
         "extractor": lambda: "their_extractor" in store.trials,
         "source": lambda: store.trials["eeg"][:].shape == (3, 2, 4),
         "stimuli": lambda: store.stimuli.n_rows == 8,
-        "pairing": lambda: (store.trials["stimulus"][:] >= 0).all(),
+        "pairing": lambda: bool((store.trials["stimulus"][:] >= 0).all()),
         "split": lambda: store.splits["test"] == round(store.trials.n_rows * 0.2),
         "exporter": lambda: (environment.work / f"{name}.csv").stat().st_size > 0,
     }
