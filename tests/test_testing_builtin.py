@@ -14,7 +14,7 @@ import pytest
 
 import eegstore
 import inputs
-from broken_extractors import FitsAlone, Float64, Sound, local
+from broken_extractors import FitsAlone, Float64, Sound, Twice, local
 from broken_plugins import SOUND
 from eegstore import registry, testing
 from test_testing import failed
@@ -187,21 +187,15 @@ def test_a_plugins_tests_run_the_checks_and_have_a_store(tmp_path):
     facts = tmp_path / "site" / "their_extractor-1.0.dist-info" / "entry_points.txt"
     facts.write_text(facts.read_text() + "[pytest11]\neegstore = eegstore.testing.pytest_plugin\n")
     (tmp_path / "test_theirs.py").write_text(TESTS)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-rsf",
-        "-p",
-        "no:cacheprovider",
-        "-W",
-        "error",
-    ]
+    options = ("-q", "-rsf", "-p", "no:cacheprovider", "-W", "error")
     done = subprocess.run(
-        [*command, "test_theirs.py"], cwd=tmp_path, env=os.environ | variables,
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
+        [sys.executable, "-m", "pytest", *options, "test_theirs.py"],
+        cwd=tmp_path,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     shown = done.stdout + done.stderr
     assert "1 failed" in shown, shown
     assert "FAILED test_theirs.py::test_it_conforms[rows-alone]" in shown
