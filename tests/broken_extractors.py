@@ -113,6 +113,11 @@ class Float64(Sound):
         return super().__call__(block).astype(np.float64)
 
 
+class Twice(TakesAnything):
+    def __call__(self, block: Block) -> Any:
+        return super().__call__(block).astype(np.float64)
+
+
 class CountsRows(Sound):
     def __call__(self, block: Block) -> Any:
         return super().__call__(block) * np.float32(1 + 0.01 * block.n_rows)

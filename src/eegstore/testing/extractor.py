@@ -43,10 +43,10 @@ def _called(stage: Stage, plugin: Any) -> tuple[dict[str, Any], bool]:
     _refuse_spec(spec)
     state = fitted.fitted_state(stage, plugin, columns)
     plugin = stage.make()
-    if state is not None:
-        stage.start("restore()", plugin.restore, state, check="state-restored")
     if hasattr(plugin, "prepare"):
         stage.start("prepare()", plugin.prepare, check="answers")
+    if state is not None:
+        stage.start("restore()", plugin.restore, state, check="state-restored")
     sound = True
     for n_rows in limited(plugin, BLOCK_ROWS):
         block = material.block(plugin.table, columns, range(n_rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -94,12 +93,12 @@ def fit_repeats(subject: Subject) -> None:
     columns = material.columns(subject.cls)
     runs = []
     for seen in (False, True):
-        plugin = subject.new() if seen else _unfitted(subject)
+        plugin = subject.new() if seen else subject.prepared()
         if seen:  # rows of no train split pass through it first
             for rows in rows_of(plugin, [TRAIN_ROWS]):
                 given_values(subject, plugin, rows)
         runs.append(plugin.fit(_train(plugin, columns)))
-    again = _unfitted(subject)
+    again = subject.prepared()
     train = _train(again, columns)
     runs += [again.fit(train), again.fit(train)]
     for number, state in enumerate(runs):
@@ -112,17 +111,10 @@ def fit_repeats(subject: Subject) -> None:
             )
 
 
-def _unfitted(subject: Subject) -> Any:
-    """A new instance that was not restored."""
-    return dataclasses.replace(subject.plugin)
-
-
 def unfitted_refused(subject: Subject) -> None:
     """A call without ``restore`` before it raises an error that says so."""
     _needed(subject)
-    plugin = _unfitted(subject)
-    if hasattr(plugin, "prepare"):
-        plugin.prepare()
+    plugin = subject.prepared()
     try:
         given_values(subject, plugin, rows_of(plugin)[0])
     except UNCLEAR as error:

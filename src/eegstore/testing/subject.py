@@ -72,11 +72,16 @@ class Subject:
         return self.rehearsal.values[name]
 
     def new(self) -> Any:
-        """Another instance with the same options, restored and prepared as in a worker."""
-        plugin = dataclasses.replace(self.plugin)
+        """Another instance with the same options, prepared and restored as in a worker."""
+        plugin = self.prepared()
         state = self.rehearsal.values.get("state")
         if state is not None:
             plugin.restore(state)
+        return plugin
+
+    def prepared(self) -> Any:
+        """Another instance with the same options, prepared and not restored."""
+        plugin = dataclasses.replace(self.plugin)
         if hasattr(plugin, "prepare"):
             plugin.prepare()
         return plugin
