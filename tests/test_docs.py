@@ -270,7 +270,6 @@ if __name__ == "__main__":
 
 
 def test_the_examples_conform(built: Built) -> None:
-    pytest.importorskip("eegstore.testing", reason="the conformance kit is not there")
     recipe = tomllib.loads((built.folder / "recipe.toml").read_text())
     used = [*recipe.pop("extract"), *recipe.values()]
     options = {section.pop("plugin"): section for section in used}
