@@ -210,6 +210,7 @@ def test_new_writes_nothing_where_something_is(tmp_path):
 REFUSED = {
     "My-Extractor": "is no plugin's name, expected kebab-case, as my-extractor",
     "my_extractor": "expected kebab-case",
+    "a" * 41: "has 41 characters, expected at most 40",
     "../mine": "expected kebab-case",
     "spectral": "extractor 'spectral' is built in; choose another name",
     "lambda": "'lambda' is a word of Python; choose another name, as my-lambda",

@@ -41,6 +41,7 @@ RECIPES: Final = {
     "exporter": '[source]\nplugin = "synthetic"\n\n[stimuli]\nplugin = "digits"\n',
 }
 TITLES: Final = {"stimuli": "provider of stimuli"}
+MAX_NAME: Final = 40  # a line of code has the module's name and the class'
 EXAMPLES: Final = ("0_1", "1_2", "1_3")
 
 
@@ -93,6 +94,8 @@ def _module(name: str, kind: str) -> str:
     """The name of the module, where neither it nor the plugin's name is taken."""
     if not PLUGIN_NAME.fullmatch(name):
         raise UsageError(f"{name!r:.80} is no plugin's name, expected kebab-case, as my-{kind}")
+    if len(name) > MAX_NAME:
+        raise UsageError(f"{name!r} has {len(name)} characters, expected at most {MAX_NAME}")
     if any(one.kind == kind and one.name == name for one in registry.built_in()):
         raise UsageError(f"{kind} {name!r} is built in; choose another name")
     module = name.replace("-", "_")
