@@ -171,7 +171,8 @@ def help_out(crew: Any, number: Any) -> None:
     """
     helper = address(crew) + number * LINE_BYTES
     while True:
-        _sem_wait(helper + SEMAPHORE * 8)
+        while _sem_wait(helper + SEMAPHORE * 8) != 0:  # a signal ends the wait too
+            continue
         look = 0
         while look < LOOKS:
             look += 1
@@ -184,11 +185,13 @@ def help_out(crew: Any, number: Any) -> None:
                 look = 0
 
 
-@njit([types.void(PLACES_READ, types.int64)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def assemble(crew: Any, n_helpers: Any) -> None:
-    """Make the semaphores of a crew, before its helpers start."""
+@njit([types.int64(PLACES_READ, types.int64)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def assemble(crew: Any, n_helpers: Any) -> Any:
+    """Make the semaphores of a crew, before its helpers start; how many the system gives."""
     for number in range(1, n_helpers + 1):
-        _sem_init(address(crew) + number * LINE_BYTES + SEMAPHORE * 8, 0, 0)
+        if _sem_init(address(crew) + number * LINE_BYTES + SEMAPHORE * 8, 0, 0) != 0:
+            return number - 1
+    return n_helpers
 
 
 @njit(  # type: ignore[untyped-decorator]
