@@ -68,6 +68,6 @@ def test_a_source_that_writes_its_input_is_named(recording, cls, expected):
 
 
 def test_a_source_that_hangs_is_named(monkeypatch):
-    monkeypatch.setattr(stage, "CALL_LIMIT_S", 2.0)
+    monkeypatch.setattr(stage, "CALL_LIMIT_S", 5.0)
     found = failed(testing.run(ReadHangs()))
-    assert found == {"bounded-time": "read(0, 1) gave no answer within 2 s"}
+    assert found == {"bounded-time": "read(0, 1) gave no answer within 5 s"}
