@@ -112,8 +112,9 @@ def checked(found: Sequence[Checked]) -> RenderableType:
             word, style = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "dim")}[
                 tried.passed
             ]
-            add_row(table, tried.name, as_text(word, style), tried.what)
-            if tried.detail:
+            what = as_text(tried.detail, style) if tried.passed is None else tried.what
+            add_row(table, tried.name, as_text(word, style), what)
+            if tried.passed is False:
                 add_row(table, "", "", as_text(tried.detail, style))
         lines += [table, ""]
     return Group(*lines[:-1])
