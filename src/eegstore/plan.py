@@ -281,7 +281,8 @@ def _refuse_missing_device(where: str, plugin: Any) -> None:
         found = torch.cuda.device_count()
     except ImportError:
         found = 0
-    if int(device.partition(":")[2] or 0) >= found:
+    known = ["cuda", *(f"cuda:{number}" for number in range(found))]
+    if not found or device not in known:
         raise RecipeError(
             f"{where}: device is {device!r}, but torch sees {found} CUDA devices; "
             'set device = "cpu", or build on a machine that has it'

@@ -19,8 +19,8 @@ SMALLEST: Final = 1e-7  # of the largest value of all: what is below is rounding
 
 
 def limited(plugin: Any, n_rows: Iterable[int]) -> list[int]:
-    """Numbers of rows that are no more than the plugin's ``batch_size``."""
-    most = getattr(plugin, "batch_size", None) or material.N_ROWS
+    """Numbers of rows that are no more than the plugin's ``block_rows``."""
+    most = getattr(plugin, "block_rows", None) or material.N_ROWS
     return sorted({min(one, most) for one in n_rows})
 
 
