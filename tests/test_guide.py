@@ -16,7 +16,7 @@ from environments import with_eegstore
 from handbook import GUIDE, blocks, guide_class
 
 BEGIN, CHANGED, DEBUGGING = blocks(GUIDE.read_text(), "console")
-LOOK, _ = blocks(GUIDE.read_text(), "python")
+LOOK, _, TESTS = blocks(GUIDE.read_text(), "python")
 # The words of the guide are left as they are: what keeps pip off the network is said here.
 OFFLINE: Final = {
     "PIP_NO_INDEX": "1",
@@ -69,6 +69,7 @@ def column(shell: Shell) -> tuple[Any, Any]:
     return trials["eeg"][:], trials["my_extractor"][:]
 
 
+@pytest.mark.timeout(600)  # several builds, and the kit twice
 def test_from_nothing_to_a_column_that_is_changed_and_computed_anew(shell: Shell) -> None:
     *_, tested, built = shell.follow(BEGIN)
     assert " passed" in tested
@@ -80,13 +81,16 @@ def test_from_nothing_to_a_column_that_is_changed_and_computed_anew(shell: Shell
     assert f"('channel',) {shell_units(shell)}" in shell.run("python look.py")
     shell.run("eegstore info my-extractor.zarr --provenance my_extractor")
 
-    module = shell.folder / "my-extractor" / "src" / "my_extractor" / "__init__.py"
-    module.write_text(guide_class())
-    shown, checked, rebuilt = shell.follow(CHANGED)
+    project = shell.folder / "my-extractor"
+    (project / "src" / "my_extractor" / "__init__.py").write_text(guide_class())
+    (project / "tests" / "test_my_extractor.py").write_text(TESTS)
+    tested, shown, checked, rebuilt = shell.follow(CHANGED)
+    assert " passed" in tested
     assert "tmax" in shown
     assert "10.0" in shown
     assert checked
     shell.run("eegstore plugins check ./my-extractor")
+    shell.run("cd my-extractor && python -m ruff check . && python -m ruff format --check .")
     assert "computed trials/my_extractor" in " ".join(rebuilt.split())
     eeg, values = column(shell)
     np.testing.assert_array_equal(values, np.ptp(eeg, axis=-1))

@@ -301,3 +301,33 @@ def test_a_plan_says_why_a_column_is_replaced(tmp_path):
     planned = builder.plan(changed, tmp_path / "a.zarr")
     why = {one["path"]: one["why"] for one in render.plan_document(planned)["columns"]}
     assert why == {"trials/eeg": "", "trials/spectral": "window 'hann' → 'boxcar'"}
+
+
+FIT = """
+table: ClassVar[str] = "trials"
+reads: ClassVar[tuple[str, ...]] = ("eeg",)
+def describe(self, inputs):
+    return ColumnSpec((), (), "float32")
+def fit(self, blocks):
+    return {"most": np.max([block["eeg"].max() for block in blocks])}
+def restore(self, state):
+    object.__setattr__(self, "most", state["most"])
+def __call__(self, block):
+    return (block["eeg"].max(axis=(1, 2)) / self.most).astype(np.float32)
+"""
+
+
+def test_the_tree_of_a_fitted_column_names_the_split_and_its_state(tmp_path):
+    env = lay_out(tmp_path / "site", plugin("extractor", FIT))
+    split = '[split]\nplugin = "random"\ntest_size = 0.25\n'
+    (tmp_path / "recipe.toml").write_text(THEIRS + split + ODD)
+    done = run_command("build", "recipe.toml", "a.zarr", cwd=tmp_path, env=env)
+    assert done.code == 0, done.err
+    store = eegstore.open_store(tmp_path / "a.zarr")
+    tree = provenance(store, "odd")
+    assert tree["fitted"] == {"split": "train", "state": entry(store, "trials/odd_state").digest}
+    assert [one["column"] for one in tree["inputs"]] == ["trials/eeg", "trials/split"]
+    (fitted,) = provenance(store, "odd_state")["inputs"]
+    assert fitted["column"] == "trials/odd"
+    shown = run_command("info", "a.zarr", "--provenance", "odd", cwd=tmp_path)
+    assert f"fitted on train, state {tree['fitted']['state'][:12]}\n" in shown.out

@@ -135,7 +135,7 @@ def expected_vectors(
 @pytest.mark.parametrize(
     ("column", "options"),
     [
-        ("riemann_tangent", ("oas", "riemann", 1e-6)),
+        ("riemann_tangent", ("oas", "riemann", 1e-5)),
         ("log_euclidean", ("lwf", "logeuclid", 1e-3)),
     ],
 )

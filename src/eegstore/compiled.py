@@ -42,14 +42,17 @@ PART_BYTES: Final = 1 << 18  # of a job; worth another thread
 TOGETHER_BYTES: Final = 1 << 16  # that a thread takes at once
 
 # What a thread that helps is about, what it is asked to do, and the semaphore that it sleeps at;
-# ``STATE`` of the crew itself, which is before its helpers, is whether some thread has it.
+# ``STATE`` of the crew itself, which is before its helpers, is whether some thread has it, and
+# ``ALONE`` how many jobs are done without help: others keep the processors busy.
 STATE, CALL, JOB, SEMAPHORE = range(4)
+ALONE: Final = 1
 ASLEEP, AWAKE, ASKED, BUSY = range(4)
 FREE, HAD = range(2)
 LINE_WORDS: Final = 16  # two lines of a cache, which processors fetch together
 LINE_BYTES: Final = LINE_WORDS * 8
 LOOKS: Final = 8192  # of a helper for another job: some 200 us
-LOOKS_BEFORE_OTHERS: Final = 1000  # while a thread waits that another needs its processor
+LOOKS_BEFORE_OTHERS: Final = 1 << 14  # for a helper, which by then has lost its processor
+JOBS_ALONE: Final = 64  # after that
 _let_others = types.ExternalFunction("sched_yield", types.int32())
 _sem_init = types.ExternalFunction("sem_init", types.int32(types.int64, types.int32, types.int32))
 _sem_post = types.ExternalFunction("sem_post", types.int32(types.int64))
@@ -128,15 +131,26 @@ def _ask(helper: Any, call: Any, job: Any) -> None:
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def _finish(helper: Any) -> None:
-    """Wait for a helper that has begun, and call off one that has not."""
+def _finish(helper: Any) -> Any:
+    """Wait for a helper that has begun, call off one that has not; whether it was late."""
+    look = 0
     if not swapped(helper, ASKED, AWAKE):
-        look = 0
         while at(helper, STATE) == BUSY:
             look += 1
             pause()
             if look > LOOKS_BEFORE_OTHERS:
                 _let_others()
+    return look > LOOKS_BEFORE_OTHERS
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _do_together(crew: Any, n_asked: Any, call: Any, job: Any) -> None:
+    for number in range(1, n_asked + 1):
+        _ask(crew + number * LINE_BYTES, call, job)
+    called(call, job)
+    for number in range(1, n_asked + 1):
+        if _finish(crew + number * LINE_BYTES):
+            put(crew, ALONE, JOBS_ALONE)
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
@@ -150,11 +164,12 @@ def _do(crew: Any, n_helpers: Any, call: Any, job: Any, item_bytes: Any) -> None
     if n_asked == 0 or not swapped(crew, FREE, HAD):
         called(call, job)
         return
-    for number in range(1, n_asked + 1):
-        _ask(crew + number * LINE_BYTES, call, job)
-    called(call, job)
-    for number in range(1, n_asked + 1):
-        _finish(crew + number * LINE_BYTES)
+    alone = at(crew, ALONE)
+    if alone:
+        put(crew, ALONE, alone - 1)
+        called(call, job)
+    else:
+        _do_together(crew, n_asked, call, job)
     put(crew, STATE, FREE)
 
 
@@ -171,7 +186,8 @@ def help_out(crew: Any, number: Any) -> None:
     """
     helper = address(crew) + number * LINE_BYTES
     while True:
-        _sem_wait(helper + SEMAPHORE * 8)
+        while _sem_wait(helper + SEMAPHORE * 8) != 0:  # a signal ends the wait too
+            continue
         look = 0
         while look < LOOKS:
             look += 1
@@ -184,11 +200,13 @@ def help_out(crew: Any, number: Any) -> None:
                 look = 0
 
 
-@njit([types.void(PLACES_READ, types.int64)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def assemble(crew: Any, n_helpers: Any) -> None:
-    """Make the semaphores of a crew, before its helpers start."""
+@njit([types.int64(PLACES_READ, types.int64)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def assemble(crew: Any, n_helpers: Any) -> Any:
+    """Make the semaphores of a crew, before its helpers start; how many the system gives."""
     for number in range(1, n_helpers + 1):
-        _sem_init(address(crew) + number * LINE_BYTES + SEMAPHORE * 8, 0, 0)
+        if _sem_init(address(crew) + number * LINE_BYTES + SEMAPHORE * 8, 0, 0) != 0:
+            return number - 1
+    return n_helpers
 
 
 @njit(  # type: ignore[untyped-decorator]

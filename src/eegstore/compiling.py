@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from types import ModuleType
 from typing import Final
 
@@ -28,6 +29,8 @@ compiling: Final = Compiling()
 @functools.cache
 def loaded() -> ModuleType | None:
     """The module of compiled code; None where it cannot be had."""
+    if os.name != "posix":  # a call of what the system lacks, such as semaphores, ends the process
+        return None
     try:
         from eegstore import compiled
     except Exception:  # whatever keeps numba from work: the bytes are the same without

@@ -27,9 +27,9 @@ class Crew:
 
     def __init__(self, compiled: ModuleType) -> None:
         self._compiled = compiled
-        self._n_helpers = n_threads() - 1
-        self._words = np.zeros((self._n_helpers + 1) * compiled.LINE_WORDS, dtype=np.int64)
-        compiled.assemble(self._words, self._n_helpers)
+        wanted = n_threads() - 1
+        self._words = np.zeros((wanted + 1) * compiled.LINE_WORDS, dtype=np.int64)
+        self._n_helpers = compiled.assemble(self._words, wanted)
         for number in range(1, self._n_helpers + 1):
             threading.Thread(
                 target=compiled.help_out,

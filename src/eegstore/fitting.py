@@ -20,7 +20,7 @@ from eegstore.prepare import Plan
 from eegstore.receipts import standing_receipts
 from eegstore.root import build_folder
 from eegstore.split import EVERYTHING, split
-from eegstore.states import read_state, state_file
+from eegstore.states import is_kept, read_state, state_file
 from eegstore.tables import Pairs, Table
 from eegstore.wide import wide_array
 from eegstore.work import PlannedColumn, Task
@@ -74,8 +74,7 @@ def fit_tasks(plan: Plan) -> list[Task]:
 
 def _keep_state(plan: Plan, column: PlannedColumn) -> bool:
     """Whether there is a state already; one that is committed is put where workers look for it."""
-    file = state_file(plan.store, column)
-    if file.is_file():
+    if is_kept(plan.store, column):
         return True
     path = f"{column.table}/{column.state}"
     entry = next((one for one in plan.reused if one.path == path), None)
@@ -83,7 +82,7 @@ def _keep_state(plan: Plan, column: PlannedColumn) -> bool:
         return False
     document = plan.committed.document(path)
     content = read_narrow(plan.committed.path, path, document, entry.digest)
-    put(content.tobytes(), file, build_folder(plan.store))
+    put(content.tobytes(), state_file(plan.store, column), build_folder(plan.store))
     return True
 
 

@@ -154,7 +154,8 @@ class OneRange(Mapped):
         self._base = _mmap(None, size, PROT_NONE, flags, -1)
         buffer = (ctypes.c_uint8 * size).from_address(self._base)
         # Whatever views the memory holds the buffer, and with it the range.
-        weakref.finalize(buffer, _library().munmap, self._base, size)
+        unmap = weakref.finalize(buffer, _library().munmap, self._base, size)
+        unmap.atexit = False  # a thread may still read while the interpreter ends
         self._memory = np.ctypeslib.as_array(buffer)
 
     def view(self, file: int, start: int, stop: int) -> memoryview:

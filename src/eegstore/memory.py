@@ -27,9 +27,10 @@ def _references(blocks: list[Block], number: int) -> int:
     return sys.getrefcount(block)
 
 
-# Which references are counted differs between interpreters. Where threads count them apart, and
-# where there is no anonymous memory, nothing is used again.
-UNUSED: Final = _references([np.empty(1, dtype=np.uint8)], 0)
+# Which references are counted differs between interpreters, and a debugger adds its own: this one
+# is counted each time. Where threads count them apart, and where there is no anonymous memory,
+# nothing is used again.
+UNUSED: Final = [np.empty(1, dtype=np.uint8)]
 IS_KEEPING: Final = (
     hasattr(mmap, "MAP_ANONYMOUS") and getattr(sys, "_is_gil_enabled", lambda: True)()
 )
@@ -68,9 +69,9 @@ class Pool:
             return block[:n_bytes].view(dtype).reshape(shape)
 
     def _unused(self, size: int) -> Block | None:
-        blocks = self._blocks.get(size, [])
+        blocks, unused = self._blocks.get(size, []), _references(UNUSED, 0)
         for number in range(len(blocks)):
-            if _references(blocks, number) == UNUSED:
+            if _references(blocks, number) == unused:
                 return blocks[number]
         return None
 
@@ -97,6 +98,8 @@ def target_of(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> N
     """What to fill: a new array, or the caller's if it fits."""
     if out is None:
         return empty(shape, dtype)
-    if (out.shape, out.dtype) != (shape, np.dtype(dtype)) or not out.flags.c_contiguous:
-        raise ValueError(f"out is {out.dtype} {out.shape}, expected contiguous {dtype} {shape}")
+    fits = (out.shape, out.dtype) == (shape, np.dtype(dtype)) and out.flags.c_contiguous
+    if not (fits and out.flags.writeable):
+        expected = f"contiguous {dtype} {shape} that can be written to"
+        raise ValueError(f"out is {out.dtype} {out.shape}, expected {expected}")
     return out

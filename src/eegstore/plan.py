@@ -235,6 +235,7 @@ def _refuse_taken_axes(found: Scan, columns: Iterable[PlannedColumn]) -> None:
     """A coordinate is an array of its table too: it cannot have a column's name."""
     columns = list(columns)
     names = set(scanned_columns(found)) | {(column.table, column.name) for column in columns}
+    names |= {(column.table, column.state) for column in columns if column.is_fitted}
     for column in columns:
         for dim in column.spec.coords:
             if (column.table, dim) in names:
@@ -257,14 +258,14 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
             raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")
         _refuse_missing_device(where, plugin)
         name = section.column
-        if name in taken[plugin.table] or not COLUMN_NAME.fullmatch(name):
+        names = {name, f"{name}_state"} if _is_fitted(plugin) else {name}
+        same = sorted(names & taken[plugin.table])
+        if same or not COLUMN_NAME.fullmatch(name):
             raise RecipeError(
-                f"{where}: {plugin.table} has a column {name!r} already; "
+                f"{where}: {plugin.table} has a column {(same or [name])[0]!r} already; "
                 'give this one another name with as = "…"'
             )
-        taken[plugin.table] = taken[plugin.table] | {name}
-        if _is_fitted(plugin):
-            taken[plugin.table] = taken[plugin.table] | {f"{name}_state"}
+        taken[plugin.table] = taken[plugin.table] | names
         extractors.append((number, name, plugin))
     return extractors
 
@@ -280,7 +281,8 @@ def _refuse_missing_device(where: str, plugin: Any) -> None:
         found = torch.cuda.device_count()
     except ImportError:
         found = 0
-    if int(device.partition(":")[2] or 0) >= found:
+    known = ["cuda", *(f"cuda:{number}" for number in range(found))]
+    if not found or device not in known:
         raise RecipeError(
             f"{where}: device is {device!r}, but torch sees {found} CUDA devices; "
             'set device = "cpu", or build on a machine that has it'

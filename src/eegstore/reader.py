@@ -112,8 +112,7 @@ class ShardedArray:
         self._places = np.zeros(n_chunks, dtype=np.int64)
         is_mapped = layout.codec == "raw" and self._files.in_memory
         self._decoded = None if is_mapped else DecodedChunks(n_chunks, layout.chunk_bytes)
-        self._lock = threading.RLock()
-        self._process = os.getpid()
+        self._locks: dict[int, threading.RLock] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layout": self.layout, "_shards": self._shards}
@@ -152,6 +151,7 @@ class ShardedArray:
             Where ``out`` does not fit.
         """
         part = part or self._whole
+        rows = np.require(rows, np.int64, ["C", "A"])  # compiled code goes by their address
         out = target_of(out, (len(rows), *part.shape), self.layout.dtype)
         if not out.size:
             return out
@@ -263,10 +263,10 @@ class ShardedArray:
                 failed = crew.decode_chunks(_address(function), *what)
             if failed < 0:
                 return True
-            if self._places[chunks[failed]]:
-                raise self._not_ours(int(chunks[failed]))
             if not is_touched:
                 self._touch(chunks)
+            elif self._places[chunks[failed]]:
+                raise self._not_ours(int(chunks[failed]))
         return False
 
     def _decoder(
@@ -289,9 +289,8 @@ class ShardedArray:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One thread at a time: decoded chunks are replaced by others."""
-        if self._process != os.getpid():  # who held the lock is not in this process
-            self._lock, self._process = threading.RLock(), os.getpid()
-        with self._lock:
+        # Of each process its own: who held a parent's is not in a fork. The step is atomic.
+        with self._locks.setdefault(os.getpid(), threading.RLock()):
             yield
 
     def _data(self, chunk: int) -> memoryview:
@@ -330,9 +329,9 @@ class ShardedArray:
         if self._codec.says(data[:-CRC_BYTES]) not in (None, self.layout.chunk_bytes):
             raise self._not_ours(chunk)
         if self._files.in_memory:
-            self._checked[chunk] = True
             where = self._files.address(chunk // self.layout.chunks_per_shard)
             self._places[chunk] = where + self._offsets[chunk] if where else 0
+            self._checked[chunk] = True  # last: other threads go by it
         return data[:-CRC_BYTES]
 
     def _read_indexes(self, chunks: Rows) -> None:

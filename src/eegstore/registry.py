@@ -90,6 +90,9 @@ def _classes(module: ModuleType) -> list[tuple[str, Any, list[versions.Deprecate
     found = []
     for kind, hook in HOOK_OF_KIND.items():
         for classes in getattr(manager.hook, hook)():
+            if isinstance(classes, type):
+                name = classes.__name__
+                raise PluginError(f"{hook} returned the class {name}, expected a list: [{name}]")
             found += [(kind, cls, list[versions.Deprecated]()) for cls in classes]
     for old in versions.old_hooks():
         new = getattr(manager.hook, old.instead).get_hookimpls()

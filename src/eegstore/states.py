@@ -55,8 +55,18 @@ def decoded(content: NDArray[np.uint8], where: str) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(content.tobytes()), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise DamageError(f"{where}: is no state that a build has kept ({error})") from None
+
+
+def is_kept(store: Path, column: PlannedColumn) -> bool:
+    """Whether a build has a column's state already, and it is whole."""
+    file = state_file(store, column)
+    try:
+        decoded(np.frombuffer(file.read_bytes(), dtype=np.uint8), str(file))
+    except (OSError, DamageError):
+        return False
+    return True
 
 
 def read_state(store: Path, column: PlannedColumn) -> NDArray[np.uint8]:

@@ -33,12 +33,13 @@ AGAIN: Final = "interrupted; run the same command again"
 class Terminal:
     """What a process' commands share: where results go, and whether a signal has come.
 
-    ``told`` is whether the line that says how the command ended is there.
+    ``told`` is whether the line that says how the command ended is there, and ``said`` is the last.
     """
 
     results: TextIO = sys.stdout
     interrupted: bool = False
     told: bool = False
+    said: str = ""
 
 
 def reported(command: Callable[P, int | None]) -> Callable[P, None]:
@@ -187,6 +188,8 @@ def warn_of_broken_plugins(debug: bool) -> None:
     for one in registry.broken() if registry else ():
         for line in one.trace.splitlines() if debug else ():
             _say(line)
+        if one.status in Terminal.said:  # by the error that ended the command
+            continue
         tell(f"plugin {one.name!r} of {one.distribution} is not used: {one.status}")
 
 
@@ -199,7 +202,7 @@ def warn_of_deprecated_use() -> None:
 
 def tell(text: str) -> None:
     """Print a line of ours to stderr; of an endless one both ends."""
-    Terminal.told = True
+    Terminal.told, Terminal.said = True, text
     half = MAX_SAID // 2
     _say(f"eegstore: {text if len(text) <= MAX_SAID else f'{text[:half]} … {text[-half:]}'}")
 

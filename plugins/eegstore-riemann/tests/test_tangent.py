@@ -13,7 +13,7 @@ from eegstore import InputError, PluginError
 from eegstore_riemann.tangent import RiemannTangent
 
 METRICS = ["riemann", "logeuclid", "euclid"]
-SHARE = 1e-6
+SHARE = 1e-5
 
 
 def fitted(extractor: RiemannTangent, *blocks) -> RiemannTangent:
@@ -60,8 +60,8 @@ def test_a_trial_that_is_the_mean_has_zeros(eeg, block):
     np.testing.assert_allclose(one(block(eeg[:1])), 0, atol=1e-7)
     louder = one(block(2 * eeg[:1]))[0]
     diagonal = np.array([0, 4, 7, 9])
-    np.testing.assert_allclose(louder[diagonal], np.log(4), rtol=1e-5)
-    np.testing.assert_allclose(np.delete(louder, diagonal), 0, atol=1e-5)
+    np.testing.assert_allclose(louder[diagonal], np.log(4), rtol=1e-4)
+    np.testing.assert_allclose(np.delete(louder, diagonal), 0, atol=1e-4)
 
 
 def test_only_the_blocks_that_fit_saw_matter_and_not_how_they_were_cut(eeg, block):
@@ -98,6 +98,19 @@ def test_what_has_no_full_rank_stays_finite(eeg, block, estimator, metric):
     np.testing.assert_array_equal(vectors[0], vectors[2])
     # A trial of fewer samples than channels, as short trials are.
     assert np.isfinite(extractor(block(referenced, [3] * 12))).all()
+
+
+@pytest.mark.parametrize("share", [1e-6, 1e-4])
+def test_one_source_after_training_on_another_stays_finite(block, share):
+    """The worst that rank can be: nothing of the trial is where the train trials are."""
+    chance = np.random.default_rng(8)
+    first, second = chance.standard_normal((2, 32, 1)) * chance.standard_normal((2, 1, 100))
+    extractor = RiemannTangent("scm", "riemann", share)
+    extractor = fitted(extractor, block(first[np.newaxis].astype(np.float32)))
+    vectors = extractor(block(second[np.newaxis].astype(np.float32)))
+    assert np.isfinite(vectors).all()
+    # Of the two directions of either, one has grown and the other shrunk by the share.
+    assert np.linalg.norm(vectors) > -np.log(32 * share)
 
 
 def test_flat_trials_do_not_move_the_mean(eeg, block):

@@ -43,10 +43,10 @@ def _called(stage: Stage, plugin: Any) -> tuple[dict[str, Any], bool]:
     _refuse_spec(spec)
     state = fitted.fitted_state(stage, plugin, columns)
     plugin = stage.make()
-    if state is not None:
-        stage.start("restore()", plugin.restore, state, check="state-restored")
     if hasattr(plugin, "prepare"):
         stage.start("prepare()", plugin.prepare, check="answers")
+    if state is not None:
+        stage.start("restore()", plugin.restore, state, check="state-restored")
     sound = True
     for n_rows in limited(plugin, BLOCK_ROWS):
         block = material.block(plugin.table, columns, range(n_rows))
@@ -253,8 +253,8 @@ CHECKS: Final = (
            "long captions give finite values.", extremes_survive),
     _check("padding-accepted", "Trials of which fewer samples were recorded (n_valid) give "
            "finite values.", padding_accepted),
-    _check("spawned-process", "A spawned process imports it by name and gets the same bytes.",
-           spawned_process),
+    _check("spawned-process", "A spawned process imports it by name, restores it where it is "
+           "fitted, and gets the same bytes.", spawned_process),
     _check("column-key", "A store's column has one key for the same options, and another for "
            "others.", column_key),
     *fitted.CHECKS,

@@ -15,7 +15,7 @@ from eegstore.testing.check import Check, NotApplicable, Violation, told
 from eegstore.testing.common import described_array, same_bytes
 from eegstore.testing.stage import Stage, Trouble
 from eegstore.testing.subject import Subject
-from eegstore.testing.values import given_values, limited, rows_of, steady
+from eegstore.testing.values import given_values, limited, rows_of
 
 TRAIN: Final = 12  # the first rows of the material
 TRAIN_ROWS: Final = 5
@@ -93,12 +93,12 @@ def fit_repeats(subject: Subject) -> None:
     columns = material.columns(subject.cls)
     runs = []
     for seen in (False, True):
-        plugin = subject.new() if seen else type(subject.plugin)(**_options(subject))
+        plugin = subject.new() if seen else subject.prepared()
         if seen:  # rows of no train split pass through it first
             for rows in rows_of(plugin, [TRAIN_ROWS]):
                 given_values(subject, plugin, rows)
         runs.append(plugin.fit(_train(plugin, columns)))
-    again = type(subject.plugin)(**_options(subject))
+    again = subject.prepared()
     train = _train(again, columns)
     runs += [again.fit(train), again.fit(train)]
     for number, state in enumerate(runs):
@@ -111,32 +111,10 @@ def fit_repeats(subject: Subject) -> None:
             )
 
 
-def _options(subject: Subject) -> dict[str, Any]:
-    fields = type(subject.plugin).__dataclass_fields__
-    return {name: getattr(subject.plugin, name) for name, one in fields.items() if one.init}
-
-
-def state_restored(subject: Subject) -> None:
-    """A state that a file has held gives the values of the process that fitted it."""
-    _needed(subject)
-    steady(subject)
-    fitted_there = subject.value("last")
-    plugin = subject.new()
-    rows = list(range(len(fitted_there)))
-    here = given_values(subject, plugin, rows)
-    if not same_bytes(np.asarray(here), fitted_there):
-        raise Violation(
-            "restored from its state it gave other values than in the process that fitted it, "
-            "expected the same bytes"
-        )
-
-
 def unfitted_refused(subject: Subject) -> None:
     """A call without ``restore`` before it raises an error that says so."""
     _needed(subject)
-    plugin = type(subject.plugin)(**_options(subject))
-    if hasattr(plugin, "prepare"):
-        plugin.prepare()
+    plugin = subject.prepared()
     try:
         given_values(subject, plugin, rows_of(plugin)[0])
     except UNCLEAR as error:
@@ -160,8 +138,7 @@ CHECKS: Final = (
     _check("state-is-arrays", "fit() gives arrays of numbers or strings, named by strings.",
            _sound),
     _check("fit-repeats", "fit() depends on the train rows that it is given alone.", fit_repeats),
-    _check("state-restored", "Restored from a stored state, in another process, it gives the same "
-           "bytes.", state_restored),
+    _check("state-restored", "restore() takes what a file has held of the state.", _sound),
     _check("unfitted-refused", "A call without restore() before it is refused with a clear error.",
            unfitted_refused),
 )  # fmt: skip

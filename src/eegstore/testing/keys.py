@@ -15,13 +15,12 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from eegstore import (
     EegStoreError,
-    build,
     configure,
     installed,
-    open_store,
     options_of,
     path_options,
 )
+from eegstore.testing import material
 from eegstore.testing.check import hook_of, told
 from eegstore.testing.stage import Stage
 
@@ -29,7 +28,7 @@ UNSOUND: Final = {"reason": "not tried: its values are not as described, and a b
 OFFER: Final = "eegstore-testing-offer"
 TRIALS: Final = frozenset({"eeg", "label", "repetition", "block"})
 SOURCE: Final = {"plugin": "synthetic", "n_trials": 12, "n_channels": 4, "n_times": 128}
-STIMULI: Final = {"plugin": "digits", "size": 16, "caption": "This picture is digit {concept}"}
+CAPTION: Final = "This picture is {concept}"
 
 
 @contextlib.contextmanager
@@ -127,9 +126,11 @@ def _others(cls: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 def _key(cls: Any, options: Mapping[str, Any], others: list[dict[str, Any]], store: Path) -> str:
     """Build a store of a few trials and images, and give the key of the column."""
     sections = [dict(one) for one in {json.dumps(one): one for one in others}.values()]
+    from eegstore import build, open_store
+
     recipe = {
         "source": SOURCE,
-        **({"stimuli": STIMULI} if cls.table == "stimuli" else {}),
+        **(_stimuli(store.parent / "images") if cls.table == "stimuli" else {}),
         "split": {"plugin": "random", "test_size": 0.25},
         "extract": [*sections, {"plugin": cls.name, **options}],
     }
@@ -137,6 +138,19 @@ def _key(cls: Any, options: Mapping[str, Any], others: list[dict[str, Any]], sto
     table = getattr(open_store(store), cls.table)
     key: str = table[cls.name.replace("-", "_")].attrs["eegstore"]["key"]
     return key
+
+
+def _stimuli(folder: Path) -> dict[str, Any]:
+    """The section of a few images, which are written where they are not yet there."""
+    from PIL import Image
+
+    for number, pixels in enumerate(material.images()[:6]):
+        path = folder / f"concept {number % 2}" / f"{number}.png"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    section = {"plugin": "image-folder", "path": str(folder), "caption": CAPTION}
+    return {"stimuli": section, "pairing": {"plugin": "label", "unmatched": "keep"}}
 
 
 def _variations(cls: type[Any], options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -23,11 +23,11 @@ N_LABELS: Final = 4
 N_STIMULI: Final = 8
 
 
-def trials(order: Sequence[int] | None = None, split: bool = True) -> Trials:
-    """A recording's table; ``order`` permutes its rows."""
+def trials(order: Sequence[int] | None = None, keys: bool = True) -> Trials:
+    """A recording's table; ``order`` permutes its rows, ``keys`` says whether it names stimuli."""
     rows = np.arange(N_ROWS) if order is None else np.asarray(order)
     label = np.array(LABELS)[rows]
-    keys = [f"images/{label_ + N_LABELS * (row % 2)}.png" if label_ >= 0 else ""
+    shown = [f"images/{label_ + N_LABELS * (row % 2)}.png" if label_ >= 0 else ""
             for row, label_ in zip(rows.tolist(), label.tolist(), strict=True)]  # fmt: skip
     return Trials(
         n_trials=len(rows),
@@ -36,8 +36,8 @@ def trials(order: Sequence[int] | None = None, split: bool = True) -> Trials:
         times=times(),
         units="uV",
         label=label,
-        stimulus_key=np.array(keys),
-        split=np.where(rows % 4 == 3, "test", "train") if split else None,
+        stimulus_key=np.array(shown) if keys else None,
+        split=np.where(rows % 4 == 3, "test", "train"),
         columns={name: values[rows] for name, values in _trial_columns().items()},
     )
 

@@ -7,7 +7,6 @@ import importlib
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ START_LIMIT_S: Final = 180.0
 """Importing a plugin, ``prepare`` and ``fit`` take at most these seconds: models are loaded."""
 PEAK_BYTES: Final = 1 << 29
 """A call on a few rows takes less memory than this beyond what the process has."""
-HARD_BYTES: Final = 1 << 32
+HARD_BYTES: Final = 1 << 31
 """A call that asks for more memory than this is refused it."""
 STATUS: Final = Path("/proc/self/status")
 
@@ -61,16 +60,11 @@ class Job:
 
 
 class Stage:
-    """Calls a plugin under limits, and tells the waiting process what is being called.
-
-    ``peaks`` and ``seconds`` hold what each call took: bytes beyond those before, and seconds.
-    """
+    """Calls a plugin under limits, and tells the waiting process what is being called."""
 
     def __init__(self, job: Job, pipe: Connection) -> None:
         self.job = job
         self._pipe = pipe
-        self.peaks: dict[str, int] = {}
-        self.seconds: dict[str, float] = {}
 
     def make(self) -> Any:
         """A new instance of the plugin, as a worker makes it."""
@@ -82,12 +76,18 @@ class Stage:
     def call(self, what: str, call: Callable[..., Any], *arguments: Any, check: str) -> Any:
         """A call on a few rows; ``check`` is whose promise it breaks where it raises."""
         self._tell(what, self.job.call_limit_s)
-        before, began = _memory("VmRSS"), time.perf_counter()
+        before = _memory("VmRSS")
         with _memory_limit(HARD_BYTES), _blamed(what, check):
             value = call(*arguments)
-        self.seconds[what] = time.perf_counter() - began
-        self.peaks[what] = _memory("VmHWM") - before
+        self._refuse_greed(what, _memory("VmHWM") - before)
         return value
+
+    def _refuse_greed(self, what: str, peak: int) -> None:
+        """Refuse a call that took too much: nobody's own process is to make it."""
+        if peak > PEAK_BYTES:
+            came, most = peak >> 20, PEAK_BYTES >> 20
+            reason = f"{what} took {came} MiB of memory, expected less than {most} MiB"
+            raise Trouble("bounded-memory", reason)
 
     def start(self, what: str, call: Callable[..., Any], *arguments: Any, check: str) -> Any:
         """A call that may take longer and more memory: models are loaded in it."""
@@ -159,7 +159,7 @@ def serve(pipe: Connection, job: Job) -> None:
         )
         rehearsal = importlib.import_module(f"eegstore.testing.{job.kind}").rehearse
         values = rehearsal(stage, plugin)
-        pipe.send(("done", (values, stage.peaks, stage.seconds)))
+        pipe.send(("done", values))
     except Trouble as trouble:
         if trouble.__cause__ is not None:
             traceback.print_exception(trouble.__cause__, file=sys.stderr)

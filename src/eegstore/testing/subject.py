@@ -27,12 +27,10 @@ SMALL_BYTES: Final = 1 << 26
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What came of a rehearsal: the values by name, or the trouble; bytes and seconds of calls."""
+    """What came of a rehearsal: the values by name, or the trouble."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     trouble: Trouble | None = None
-    peaks: Mapping[str, int] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Subject:
@@ -58,12 +56,7 @@ class Subject:
         if first.trouble or state is None:
             return first
         second = rehearse(self.plugin, self.kind, {"state": state, "table": first.values["table"]})
-        return dataclasses.replace(
-            second,
-            values={**first.values, **second.values},
-            peaks={**first.peaks, **second.peaks},
-            seconds={**first.seconds, **second.seconds},
-        )
+        return Rehearsal({**first.values, **second.values}, second.trouble)
 
     def value(self, name: str) -> Any:
         """A value of the rehearsal.
@@ -79,11 +72,16 @@ class Subject:
         return self.rehearsal.values[name]
 
     def new(self) -> Any:
-        """Another instance with the same options, restored and prepared as in a worker."""
-        plugin = dataclasses.replace(self.plugin)
+        """Another instance with the same options, prepared and restored as in a worker."""
+        plugin = self.prepared()
         state = self.rehearsal.values.get("state")
         if state is not None:
             plugin.restore(state)
+        return plugin
+
+    def prepared(self) -> Any:
+        """Another instance with the same options, prepared and not restored."""
+        plugin = dataclasses.replace(self.plugin)
         if hasattr(plugin, "prepare"):
             plugin.prepare()
         return plugin
@@ -166,8 +164,7 @@ def _awaited(receiver: Any, process: Any, limit_s: float) -> Rehearsal:
             reason = f"{what} ended the process (exit code {process.exitcode})"
             return Rehearsal(trouble=Trouble("answers", reason))
         if kind == "done":
-            values, peaks, seconds = content
-            return Rehearsal(values, None, peaks, seconds)
+            return Rehearsal(content)
         if kind == "trouble":
             return Rehearsal(trouble=Trouble(*content))
         what, limit_s = content

@@ -19,8 +19,8 @@ SMALLEST: Final = 1e-7  # of the largest value of all: what is below is rounding
 
 
 def limited(plugin: Any, n_rows: Iterable[int]) -> list[int]:
-    """Numbers of rows that are no more than the plugin's ``batch_size``."""
-    most = getattr(plugin, "batch_size", None) or material.N_ROWS
+    """Numbers of rows that are no more than the plugin's ``block_rows``."""
+    most = getattr(plugin, "block_rows", None) or material.N_ROWS
     return sorted({min(one, most) for one in n_rows})
 
 
@@ -42,7 +42,7 @@ def given_values(
 
 
 def steady(subject: Subject) -> NDArray[Any]:
-    """All rows of the material, by one of two instances that agree.
+    """All rows of the material, by two instances that agree, and one of them with itself.
 
     Raises
     ------
@@ -50,20 +50,22 @@ def steady(subject: Subject) -> NDArray[Any]:
         Where they do not agree: then nothing can be said of any other input.
     """
     if "steady" not in subject.facts:
-        runs = []
-        for _ in range(2):
-            plugin = subject.new()
-            parts = [given_values(subject, plugin, rows) for rows in rows_of(plugin)]
-            if not all(isinstance(part, np.ndarray) and part.ndim for part in parts):
-                raise NotApplicable("not tried (described-shape): it gives no arrays of rows")
-            runs.append(np.concatenate([np.array(part) for part in parts]))
-        if not same_bytes(*runs):
-            raise NotApplicable("not tried (deterministic): two instances gave other values")
+        plugin = subject.new()
+        runs = [_all_rows(subject, one) for one in (plugin, plugin, subject.new())]
+        if not all(same_bytes(runs[0], run) for run in runs):
+            raise NotApplicable("not tried (deterministic): a call again gave other values")
         if len(runs[0]) != material.N_ROWS:
             raise NotApplicable("not tried (described-shape): it gives another number of rows")
         subject.facts["steady"] = runs[0]
     found: NDArray[Any] = subject.facts["steady"]
     return found
+
+
+def _all_rows(subject: Subject, plugin: Any) -> NDArray[Any]:
+    parts = [given_values(subject, plugin, rows) for rows in rows_of(plugin)]
+    if not all(isinstance(part, np.ndarray) and part.ndim for part in parts):
+        raise NotApplicable("not tried (described-shape): it gives no arrays of rows")
+    return np.concatenate([np.array(part) for part in parts])
 
 
 def close(values: Any, expected: NDArray[Any]) -> str:

@@ -77,11 +77,11 @@ class RiemannTangent:
         metadata={"description": "Metric of the mean and of the tangent space at it."},
     )
     regularisation: float = field(
-        default=1e-6,
+        default=1e-5,
         metadata={
             "description": "What is added to the variance of each channel, as a share of the mean "
             "variance of a channel.",
-            "ge": 1e-12,
+            "ge": 1e-6,  # less is lost in the rounding of logarithms
             "le": 1,
             "json_schema_extra": {"unit": "1"},
         },
