@@ -269,6 +269,8 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
 def test_the_examples_conform(built: Built) -> None:
     recipe = tomllib.loads((built.folder / "recipe.toml").read_text())
     used = [*recipe.pop("extract"), *recipe.values()]

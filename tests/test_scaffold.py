@@ -17,6 +17,9 @@ from eegstore.scaffolding import SUMMARIES
 from environments import Environment, with_eegstore
 
 
+NIGHTLY = [pytest.mark.nightly, pytest.mark.timeout(3600)]
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """eegstore from its wheel, with which every kind of project is scaffolded."""
@@ -40,7 +43,10 @@ def run_printed(environment: Environment, command: str) -> None:
             environment.run(program, *arguments)
 
 
-@pytest.mark.parametrize("kind", SUMMARIES)
+@pytest.mark.parametrize(
+    "kind",
+    ["extractor", *(pytest.param(one, marks=NIGHTLY) for one in SUMMARIES if one != "extractor")],
+)
 def test_a_scaffold_passes_its_tests_ruff_and_mypy_and_is_used_unedited(
     environment, monkeypatch, kind
 ):
@@ -94,6 +100,8 @@ def check_amplitudes(trials: Any) -> None:
     assert column.attrs["eegstore"]["producer"]["distribution"] == "their-extractor"
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
 def test_a_project_with_the_longest_name_is_sound_too(environment):
     name = "a-" + "very-" * 7 + "big"
     assert len(name) == 40

@@ -51,7 +51,17 @@ def test_every_built_in_plugin_is_checked():
     assert {(one.kind, one.name) for one in built_in} == {*DEFAULT, *WITH_INPUT}
 
 
-@pytest.mark.parametrize(("kind", "name"), [*DEFAULT, *WITH_INPUT])
+# Each of their processes loads torch and a model.
+NIGHTLY = [pytest.mark.nightly, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(*one, marks=NIGHTLY if one[1].startswith("clip") else [])
+        for one in (*DEFAULT, *WITH_INPUT)
+    ],
+)
 def test_a_built_in_plugin_conforms(tmp_path, kind, name):
     folder = tmp_path / "input"
     folder.mkdir()
