@@ -16,7 +16,6 @@ import eegstore
 from eegstore.scaffolding import SUMMARIES
 from environments import Environment, with_eegstore
 
-
 NIGHTLY = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 
