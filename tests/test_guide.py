@@ -70,6 +70,7 @@ def column(shell: Shell) -> tuple[Any, Any]:
 
 
 @pytest.mark.timeout(600)  # several builds, and the kit twice
+@pytest.mark.nightly
 def test_from_nothing_to_a_column_that_is_changed_and_computed_anew(shell: Shell) -> None:
     *_, tested, built = shell.follow(BEGIN)
     assert " passed" in tested

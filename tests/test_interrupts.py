@@ -262,7 +262,7 @@ def method(head: str, code: str) -> str:
 # Where the code runs: the module of a plugin, the recipe that uses it.
 SOURCE = '[source]\nplugin = "synthetic"\nn_trials = 10\n'
 PLACES: dict[str, tuple[Callable[[str], str], str]] = {
-    "import": (lambda code: code, SOURCE),
+    "import": (lambda code: code, SOURCE + '[[extract]]\nplugin = "odd"\n'),
     "scan": (
         lambda code: plugin("source", method("scan(self)", code) + method("read(self, a, b)", "")),
         '[source]\nplugin = "odd"\n',

@@ -225,6 +225,7 @@ def test_a_build_that_names_one_that_misbehaves_names_it(tmp_path, twelve, name)
     assert not (tmp_path / "a.zarr" / "zarr.json").exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", MISBEHAVING)
 def test_the_conformance_kit_names_one_that_misbehaves(tmp_path, twelve, name):
     outcome = run_command("plugins", "check", name, "--json", cwd=tmp_path, env=twelve, limit_s=90)

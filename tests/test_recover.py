@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import eegstore
-from eegstore import IncompleteError, InputError, extract, plan
+from eegstore import IncompleteError, InputError, blocks, extract, plan
 from samples import DIGITS, EEG, data_files, recipe, write_npy
 
 
@@ -33,7 +33,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several shards a table, and several chunks a shard, of little input."""
     monkeypatch.setattr(plan, "SHARD_BYTES", 1 << 15)
     monkeypatch.setattr(plan, "STIMULI_SHARD_ROWS", 4)
-    for module in (plan, extract):
+    for module in (plan, blocks):
         monkeypatch.setattr(module, "CHUNK_BYTES", 1 << 13)
 
 

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block
-from eegstore.extract import IMAGES_A_BLOCK, ahead
+from eegstore.blocks import IMAGES_A_BLOCK
+from eegstore.overlap import ahead
 from eegstore_plugins.clip import ClipImage
 from eegstore_plugins.clip_model import load_model, load_transform, quiet
 from eegstore_plugins.image_folder import ImageFolder

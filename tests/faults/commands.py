@@ -9,10 +9,10 @@ import json
 import sys
 
 import eegstore
-from eegstore import EegStoreError, extract, plan
+from eegstore import EegStoreError, blocks, plan
 
 plan.SHARD_BYTES, plan.STIMULI_SHARD_ROWS = 1 << 15, 8
-plan.CHUNK_BYTES = extract.CHUNK_BYTES = 1 << 13
+plan.CHUNK_BYTES = blocks.CHUNK_BYTES = 1 << 13
 
 for line in sys.stdin:
     command, *arguments = json.loads(line)
