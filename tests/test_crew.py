@@ -105,6 +105,6 @@ def test_a_fork_has_a_crew_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     if not child:
         mine = crew.crew_for(1)
         assert mine is not None
-        ok = mine is not before and copied(mine, wanted[::-1], places, out) == -1
+        ok = mine is not before and copied(mine, wanted[::-1].copy(), places, out) == -1
         os._exit(0 if ok and (out == rows[wanted[::-1]]).all() else 1)
     assert os.waitpid(child, 0)[1] == 0

@@ -45,6 +45,16 @@ def part_of(block: Block, first: int, stop: int) -> Block:
     )  # fmt: skip
 
 
+def parts(plugin: Any, block: Block) -> Iterator[Block]:
+    """A block, in pieces where a plugin wants fewer rows at a time (``block_rows``)."""
+    most = getattr(plugin, "block_rows", None) or block.n_rows
+    if most >= block.n_rows:
+        yield block
+        return
+    for first in range(0, block.n_rows, most):
+        yield part_of(block, first, first + most)
+
+
 def stored_blocks(me: Worker, column: PlannedColumn, rows: NDArray[np.int64]) -> Iterator[Block]:
     """Blocks of any rows of a column's table, from what is written of the columns it reads."""
     if column.table == "stimuli":

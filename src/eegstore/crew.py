@@ -40,7 +40,7 @@ class Crew:
 
     def copy_rows(self, rows: Words, *what: object) -> int:
         """``compiled.copy_rows``, from its argument ``rows`` on."""
-        compiled, rows = self._compiled, np.ascontiguousarray(rows)
+        compiled = self._compiled
         found: int = compiled.copy_rows(self._words, self._n_helpers, compiled.COPY, rows, *what)
         return found
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.blocks import part_of, stimulus_blocks, trial_block, trials_a_block
+from eegstore.blocks import parts, stimulus_blocks, trial_block, trials_a_block
 from eegstore.calls import check_array
 from eegstore.counts import Counts
 from eegstore.disk import move_into_place
@@ -263,18 +263,16 @@ def _extract(
 
 def _called(me: Worker, column: PlannedColumn, plugin: Any, block: Block) -> NDArray[Any]:
     """What an extractor gives for a block, of which it may want fewer rows at a time."""
-    most = getattr(plugin, "block_rows", None) or block.n_rows
-    section, parts = me.recipe.extract[column.extract], []
-    for first in range(0, block.n_rows, most):
-        part = block if most >= block.n_rows else part_of(block, first, first + most)
+    section, results = me.recipe.extract[column.extract], list[NDArray[Any]]()
+    for part in parts(plugin, block):
         result = me.call("extractor", plugin, section, plugin, part)
         what = f"column {column.path}, rows {part.start} to {part.stop - 1},"
         shape = (part.n_rows, *column.spec.shape)
         check_array("extractor", plugin, what, result, shape, column.spec.dtype)
-        if most >= block.n_rows:
+        if part is block:
             return np.asarray(result)
-        parts.append(result.copy())  # the plugin may fill it anew
-    return np.concatenate(parts)
+        results.append(result.copy())  # the plugin may fill it anew
+    return np.concatenate(results)
 
 
 def _run_stimuli(

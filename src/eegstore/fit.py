@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.blocks import stored_blocks
+from eegstore.blocks import parts, stored_blocks
 from eegstore.disk import put
 from eegstore.errors import InputError
 from eegstore.overlap import Clock
@@ -25,10 +25,12 @@ class TrainBlocks(Iterable[Block]):
 
     me: Worker
     column: PlannedColumn
+    plugin: Any
 
     def __iter__(self) -> Iterator[Block]:
         rows = self.me.rows[train_rows(self.column.table)]
-        return stored_blocks(self.me, self.column, rows)
+        for block in stored_blocks(self.me, self.column, rows):
+            yield from parts(self.plugin, block)
 
 
 def fit(me: Worker, task: Task) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def fit(me: Worker, task: Task) -> dict[str, Any]:
     section, stage = me.recipe.extract[column.extract], f"fit {name}"
 
     def learnt() -> NDArray[np.uint8]:
-        state = plugin.fit(TrainBlocks(me, column))
+        state = plugin.fit(TrainBlocks(me, column, plugin))
         return encoded(plain_arrays("extractor", plugin, "fit()", state))
 
     content = clock.call(stage, me.call, "extractor", plugin, section, learnt)

@@ -65,9 +65,8 @@ def fit_tasks(plan: Plan) -> list[Task]:
     """The fits that are left: not those that the store, or an interrupted build, has."""
     tasks = []
     for column in plan.columns:
-        if not column.is_fitted or _keep_state(plan, column):
-            continue
-        if column in plan.computed or f"{column.table}/{column.state}" in plan.rewritten:
+        is_wanted = column in plan.computed or column.state_path in plan.rewritten
+        if column.is_fitted and is_wanted and not _keep_state(plan, column):
             tasks.append(Task(column.table, 0, 0, 0, (column.name,), column.phase, is_fit=True))
     return tasks
 
@@ -76,7 +75,7 @@ def _keep_state(plan: Plan, column: PlannedColumn) -> bool:
     """Whether there is a state already; one that is committed is put where workers look for it."""
     if is_kept(plan.store, column):
         return True
-    path = f"{column.table}/{column.state}"
+    path = column.state_path
     entry = next((one for one in plan.reused if one.path == path), None)
     if entry is None or plan.committed is None:
         return False
@@ -90,7 +89,7 @@ def fitted_states(plan: Plan) -> Iterator[NarrowColumn]:
     """The states as arrays of their tables, where they are not committed."""
     kept = {entry.path for entry in plan.reused}
     for column in plan.columns:
-        if column.is_fitted and f"{column.table}/{column.state}" not in kept:
+        if column.is_fitted and column.state_path not in kept:
             content = read_state(plan.store, column)
             made_by = column.attributes["eegstore"]["producer"]
             dims = (f"{column.state}_byte",)

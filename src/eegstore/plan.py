@@ -47,7 +47,7 @@ from eegstore.tables import (
     ColumnSpec,
     Table,
 )
-from eegstore.work import PlannedColumn, Task
+from eegstore.work import PlannedColumn, Task, state_of
 
 # A stimulus' row is small but its image is not: about 64 MB of decoded images a task.
 STIMULI_SHARD_ROWS: Final = 512
@@ -216,6 +216,12 @@ def _readable(
 
 def _described(plugin: Any, inputs: Mapping[str, ColumnSpec], limit_s: float | None) -> ColumnSpec:
     """An extractor's spec, where it is one that a column can be made of."""
+    rows = getattr(plugin, "block_rows", None)
+    if rows is not None and (type(rows) is not int or rows < 1):
+        raise PluginError(
+            f"extractor {plugin.name!r}: block_rows is {rows!r}, expected a whole number of at "
+            "least 1, or None"
+        )
     spec = guarded("extractor", plugin, plugin.describe, inputs, limit_s=limit_s)
     spec = given("extractor", plugin, "describe()", spec, ColumnSpec)
     if spec.dtype == "str" or 0 in spec.shape or min(spec.shape, default=1) < 0:
@@ -258,7 +264,7 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
             raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")
         _refuse_missing_device(where, plugin)
         name = section.column
-        names = {name, f"{name}_state"} if _is_fitted(plugin) else {name}
+        names = {name, state_of(name)} if _is_fitted(plugin) else {name}
         same = sorted(names & taken[plugin.table])
         if same or not COLUMN_NAME.fullmatch(name):
             raise RecipeError(

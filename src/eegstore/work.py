@@ -14,6 +14,11 @@ from eegstore.shards import Layout
 from eegstore.tables import ColumnSpec, Table
 
 
+def state_of(column: str) -> str:
+    """Name of the array that keeps what a column's extractor was fitted to."""
+    return f"{column}_state"
+
+
 @dataclass(frozen=True)
 class PlannedColumn:
     """A wide column: who computes it from what, and how it is stored.
@@ -47,7 +52,12 @@ class PlannedColumn:
     @property
     def state(self) -> str:
         """Name of the array that keeps what its extractor was fitted to, in its table."""
-        return f"{self.name}_state"
+        return state_of(self.name)
+
+    @property
+    def state_path(self) -> str:
+        """Path of that array in the store."""
+        return f"{self.table}/{self.state}"
 
     @property
     def n_bytes(self) -> int:
