@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from concurrent.futures import Executor, Future, wait
 from typing import Any, Final
@@ -85,10 +86,7 @@ def spawned_process(subject: Subject) -> None:
     subject.value("results")
 
 
-def _check(name: str, what: str, body: Any) -> Check:
-    return Check("executor", name, what, body)
-
-
+_check = functools.partial(Check, "executor")
 CHECKS: Final = (
     *common("executor"),
     _check("gives-executor", "A call gives a concurrent.futures.Executor.", gives_executor),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -91,10 +92,7 @@ def spawned_process(subject: Subject) -> None:
         raise Violation("a spawned process wrote other bytes, expected the same")
 
 
-def _check(name: str, what: str, body: Any) -> Check:
-    return Check("exporter", name, what, body)
-
-
+_check = functools.partial(Check, "exporter")
 CHECKS: Final = (
     *common("exporter"),
     _check("writes-out", "It writes a file or a folder of files to OUT, and nothing beside it.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -226,10 +227,7 @@ def column_key(subject: Subject) -> None:
         raise Violation(f"with {found['changed']} the column key was the same, expected another")
 
 
-def _check(name: str, what: str, body: Any) -> Check:
-    return Check("extractor", name, what, body)
-
-
+_check = functools.partial(Check, "extractor")
 CHECKS: Final = (
     *common("extractor"),
     _check("describes", "describe() gives a ColumnSpec of numbers, each length at least 1.",

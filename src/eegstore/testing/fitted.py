@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -129,10 +130,7 @@ def unfitted_refused(subject: Subject) -> None:
     raise Violation("a call without restore() gave values, expected an error")
 
 
-def _check(name: str, what: str, body: Any) -> Check:
-    return Check("extractor", name, what, body)
-
-
+_check = functools.partial(Check, "extractor")
 CHECKS: Final = (
     _check("fit-and-restore", "What has fit() has restore(), and the other way round.", _sound),
     _check("state-is-arrays", "fit() gives arrays of numbers or strings, named by strings.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -198,10 +199,7 @@ def input_untouched(subject: Subject) -> None:
         raise Violation("a call changed the labels that it was given, expected them untouched")
 
 
-def _check(name: str, what: str, body: Any) -> Check:
-    return Check("pairing", name, what, body)
-
-
+_check = functools.partial(Check, "pairing")
 CHECKS: Final = (
     *common("pairing"),
     _check("gives-pairs", "A call gives Pairs.", gives_pairs),

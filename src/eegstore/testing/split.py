@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, Final
 
@@ -123,10 +124,7 @@ def input_untouched(subject: Subject) -> None:
         raise Violation("a call changed the pairs or labels it was given, expected them untouched")
 
 
-def _check(name: str, what: str, body: Any) -> Check:
-    return Check("split", name, what, body)
-
-
+_check = functools.partial(Check, "split")
 CHECKS: Final = (
     *common("split"),
     _check("name-a-trial", "There is one name, a string, for each trial.", name_a_trial),
