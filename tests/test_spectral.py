@@ -217,6 +217,17 @@ def test_a_flat_signal_has_no_spectrum():
         assert not values.any(), name
 
 
+@pytest.mark.parametrize("sample", [np.nan, np.inf])
+def test_a_signal_with_what_is_no_number_has_no_feature_but_its_neighbours_have(sample):
+    eeg = noise(256)
+    expected = spectral_of(eeg)
+    eeg[1, 2, 77] = sample
+    for name, values in spectral_of(eeg).items():
+        assert np.isnan(values[1, 2]), name
+        expected[name][1, 2] = np.nan
+        np.testing.assert_array_equal(values, expected[name], name)
+
+
 @pytest.mark.parametrize("n_valid", [0, 1, 2])
 def test_a_trial_too_short_for_a_bin_in_range_has_zeros(n_valid):
     eeg = np.full((1, 2, 256), np.nan)

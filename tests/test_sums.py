@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from eegstore import Block
-from eegstore_plugins import spectral, sums, temporal
+from eegstore_plugins import logarithms, spectral, sums, temporal
 from eegstore_plugins.spectral import BANDS_HZ, Spectral
 from eegstore_plugins.temporal import Temporal
 
@@ -116,3 +116,18 @@ def test_the_order_of_a_total_is_that_of_eighths():
     values = np.zeros(64)
     values[[0, 32, 16, 48, 8, 40]] = [1e30, -1e30, 1e20, -1e20, 1e10, 1.0]
     assert sums.totals(values[:, np.newaxis], 8).item() == 1e10 + 1.0
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    value=st.floats(min_value=np.finfo(np.float64).tiny, allow_infinity=False)
+    | st.floats(min_value=0.7, max_value=1.5)
+)
+def test_a_logarithm_is_within_one_unit_of_its_last_place(value):
+    log = logarithms.log(np.array([value])).item()
+    exact = np.log(np.longdouble(value))
+    assert abs(np.longdouble(log) - exact) < np.spacing(abs(float(exact)))
+
+
+def test_the_logarithm_of_1_is_0():
+    assert logarithms.log(np.ones(1)).item() == 0.0

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore_plugins import sums
+from eegstore_plugins import logarithms, sums
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 Vector = NDArray[np.float64]
@@ -32,6 +32,9 @@ def _compiled(signature: str | None = None) -> Callable[[Loop], Loop]:
 
 
 _eighth = _compiled()(sums.eighth)
+_exponent = _compiled()(logarithms.exponent_bits)
+_fraction = _compiled()(logarithms.fraction_bits)
+_log = _compiled()(logarithms.log_of_parts)
 
 
 @_compiled()
@@ -57,19 +60,18 @@ def _running(values: Vector) -> float:
 
 
 @_compiled()
-def _by_fours(values: Vector) -> float:
-    """``sums.by_fours``."""
+def _by_fours(values: Vector, start: int, stop: int) -> float:
+    """``sums.by_fours`` of a range."""
     a = b = c = d = 0.0
-    whole = values.size // 4 * 4
-    for at in range(0, whole, 4):
+    left = max(stop - start, 0) % 4
+    for at in range(start, stop - left, 4):
         a += values[at]
         b += values[at + 1]
         c += values[at + 2]
         d += values[at + 3]
-    left = values.size - whole
-    a += values[whole] if left > 0 else 0.0
-    b += values[whole + 1] if left > 1 else 0.0
-    c += values[whole + 2] if left > 2 else 0.0
+    a += values[stop - left] if left > 0 else 0.0
+    b += values[stop - left + 1] if left > 1 else 0.0
+    c += values[stop - left + 2] if left > 2 else 0.0
     return (a + b) + (c + d)
 
 
@@ -149,11 +151,13 @@ def temporal_totals(signals: NDArray[np.float32], totals: Matrix) -> None:
             d = x1[t] - x[t]
             step[t] = abs(d)
             step2[t] = (d - mean_step) * (d - mean_step)
+        for t in range(n_steps):
             crossing[t] = 1.0 if (y[t] < 0) != (y1[t] < 0) else 0.0
         mean_bend = ((x[end] - x[end - 1]) - (x[1] - x[0])) / n_bends if n_bends > 0 else 0.0
         for t in range(n_bends):
             e = ((x2[t] - x1[t]) - (x1[t] - x[t])) - mean_bend
             bend2[t] = e * e
+        for t in range(n_bends):
             teager[t] = y1[t] * y1[t] - y[t] * y2[t]
         _add_powers(eighths[0], parts)
         for term in range(1, 6):
@@ -163,16 +167,39 @@ def temporal_totals(signals: NDArray[np.float32], totals: Matrix) -> None:
 
 
 @_compiled()
-def _largest(values: Any, parts: Vector) -> float:
-    """The largest of float64 (part, value) of eight parts, none of them below 0."""
-    for at in range(values.shape[1]):
-        a, b, c, d = values[0, at], values[1, at], values[2, at], values[3, at]
-        e, f, g, h = values[4, at], values[5, at], values[6, at], values[7, at]
-        parts[at] = max(a, b, c, d, e, f, g, h)
-    largest = 0.0
+def _larger(a: float, b: float) -> float:
+    return a if a > b else b
+
+
+@_compiled()
+def _smaller(a: float, b: float) -> float:
+    return a if a < b else b
+
+
+@_compiled()
+def _peak(eighths: Any, power: Vector, parts: Vector) -> int:
+    """The first bin of most power, none being below 0."""
+    for at in range(eighths.shape[1]):
+        a, b = _larger(eighths[0, at], eighths[4, at]), _larger(eighths[2, at], eighths[6, at])
+        c, d = _larger(eighths[1, at], eighths[5, at]), _larger(eighths[3, at], eighths[7, at])
+        parts[at] = _larger(_larger(a, b), _larger(c, d))
+    top = 0.0
     for part in parts:
-        largest = max(largest, part)
-    return largest
+        top = _larger(part, top)
+    peak = 0
+    while power[peak] != top and peak < power.size - 1:
+        peak += 1
+    return peak
+
+
+@_compiled()
+def _edge(power: Vector, edge: float) -> int:
+    """The lowest bin up to which there is so much power."""
+    below, cumulative = 0, power[0]
+    while cumulative < edge and below < power.size - 1:
+        below += 1
+        cumulative += power[below]
+    return below
 
 
 @_compiled(f"void({SIGNALS}, float64[::1], float64[:, ::1])")
@@ -187,54 +214,45 @@ def centred_and_tapered(signals: NDArray[np.float32], taper: Vector, result: Mat
 
 
 @_compiled(
-    "void(complex128[:, ::1], int64, int64[:, ::1], float64, float64,"
-    " float64[:, ::1], float64[:, ::1], float64[:, :])"
+    "void(complex128[:, ::1], int64, int64[:, ::1], float64[::1], float64, float64, float64[:, :])"
 )
-def power_totals(
-    spectrum: NDArray[np.complex128], first: int, bands: NDArray[np.int64], edge: float,
-    rounding: float, power: Matrix, floored: Matrix, totals: Matrix,
+def spectral_totals(
+    spectrum: NDArray[np.complex128], first: int, bands: NDArray[np.int64], weights: Vector,
+    edge: float, rounding: float, totals: Matrix,
 ) -> None:  # fmt: skip
-    """``spectral._power`` and ``spectral._power_totals``."""
-    n_signals, n_bins = power.shape
-    n_bands, width = len(bands), _eighth(n_bins)
-    padded, parts = np.zeros(8 * width), np.empty(width)
-    eighths = padded.reshape(8, width)
-    for row in range(n_signals):
-        bins, p, q = spectrum[row, first : first + n_bins], power[row], floored[row]
-        for at in range(n_bins):
-            value = bins[at].real * bins[at].real + bins[at].imag * bins[at].imag
-            p[at] = value
-            padded[at] = value
-        _add_eighths(eighths, parts)
-        total = _running(parts)
-        for band in range(n_bands):
-            totals[band, row] = _by_fours(p[bands[band, 0] : bands[band, 1]])
-        floor = rounding * (total if total != 0 else 1.0)
-        for at in range(n_bins):
-            q[at] = p[at] if p[at] > floor else floor
-        top = _largest(eighths, parts)
-        peak, below, cumulative = 0, 0, p[0]
-        while p[peak] != top and peak < n_bins - 1:
-            peak += 1
-        while cumulative < edge * total and below < n_bins - 1:
-            below += 1
-            cumulative += p[below]
-        totals[n_bands, row], totals[n_bands + 1, row] = total, peak
-        totals[n_bands + 2, row] = below
-
-
-@_compiled("void(float64[:, ::1], float64[:, ::1], float64[::1], float64[:, ::1])")
-def log_totals(power: Matrix, logs: Matrix, weights: Vector, totals: Matrix) -> None:
-    """``spectral._log_totals``, into float64 (total, signal)."""
-    n_signals, n_bins = power.shape
+    """``spectral._power``, ``spectral._power_totals`` and ``spectral._log_totals``."""
+    n_bands, n_bins = len(bands), len(weights)
     width = _eighth(n_bins)
-    terms, parts = np.zeros((2, 8 * width)), np.empty((2, width))
-    plogp, slope, eighths = terms[0], terms[1], terms.reshape(2, 8, width)
-    for row in range(n_signals):
-        p, q = power[row], logs[row]
+    padded, parts, floored = np.zeros((3, 8 * width)), np.empty((3, width)), np.empty(n_bins + 1)
+    power, plogp, slope = padded[0, :n_bins], padded[1], padded[2]
+    eighths = padded.reshape(3, 8, width)
+    bits = floored.view(np.uint64)
+    exponents, fractions = np.empty((2, n_bins + 1), np.uint64)
+    exponent, fraction = exponents.view(np.float64), fractions.view(np.float64)
+    for row in range(len(spectrum)):
+        bins = spectrum[row, first : first + n_bins]
         for at in range(n_bins):
-            plogp[at] = p[at] * q[at]
-            slope[at] = weights[at] * q[at]
+            power[at] = bins[at].real * bins[at].real + bins[at].imag * bins[at].imag
         _add_eighths(eighths[0], parts[0])
+        total = _running(parts[0])
+        floored[n_bins] = total if total != 0 else 1.0
+        floor = rounding * floored[n_bins]
+        for at in range(n_bins):
+            floored[at] = power[at] if power[at] > floor else floor
+        for at in range(n_bins + 1):
+            exponents[at], fractions[at] = _exponent(bits[at]), _fraction(bits[at])
+        for at in range(n_bins + 1):
+            floored[at] = _log(exponent[at], fraction[at])
+        for at in range(n_bins):
+            plogp[at] = power[at] * floored[at]
+            slope[at] = weights[at] * floored[at]
         _add_eighths(eighths[1], parts[1])
-        totals[0, row], totals[1, row] = _running(parts[0]), _running(parts[1])
+        _add_eighths(eighths[2], parts[2])
+        for band in range(n_bands):
+            totals[band, row] = _by_fours(power, bands[band, 0], bands[band, 1])
+        totals[n_bands, row] = total
+        totals[n_bands + 1, row] = _peak(eighths[0], power, parts[0])
+        totals[n_bands + 2, row] = _edge(power, edge * total)
+        totals[n_bands + 3, row] = floored[n_bins]
+        totals[n_bands + 4, row] = _running(parts[1])
+        totals[n_bands + 5, row] = _running(parts[2])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec, InputError, hookimpl
+from eegstore_plugins.logarithms import log
 from eegstore_plugins.sums import by_fours, eighth, loops, totals
 from eegstore_plugins.valid_samples import (
     Signals,
@@ -146,17 +147,16 @@ def _sums(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
     spectrum = np.fft.rfft(_tapered(signals, grid.taper), axis=-1)
     power = _power(spectrum[:, grid.bins])
     of_power = _power_totals(power, grid)
-    floor = ROUNDING * _scale(of_power[len(grid.bands)])
-    logs = np.log(np.maximum(power, floor))
-    return np.concatenate([of_power, _log_totals(power, logs, grid.slope_weights)])
+    scale = _scale(of_power[len(grid.bands)])
+    logs = log(np.maximum(power, ROUNDING * scale))
+    of_logs = _log_totals(power, logs, grid.slope_weights)
+    return np.concatenate([of_power, log(scale)[np.newaxis], of_logs])
 
 
 def _compiled_sums(signals: Signals, grid: _Grid, compiled: ModuleType) -> NDArray[np.float64]:
     """The same, by compiled loops, of as many signals at once as the cache holds."""
     n_signals, n_times = signals.shape
-    power, logs = np.empty((2, n_signals, len(grid.freqs)))
-    sums = np.empty((len(grid.bands) + 5, n_signals))
-    of_power, of_logs = sums[:-2], sums[-2:]
+    sums = np.empty((len(grid.bands) + 6, n_signals))
     tapered = np.empty((SIGNALS_AT_ONCE, n_times))
     spectrum = np.empty((SIGNALS_AT_ONCE, n_times // 2 + 1), np.complex128)
     for start in range(0, n_signals, SIGNALS_AT_ONCE):
@@ -164,12 +164,10 @@ def _compiled_sums(signals: Signals, grid: _Grid, compiled: ModuleType) -> NDArr
         n = len(signals[some])
         compiled.centred_and_tapered(signals[some], grid.taper, tapered[:n])
         np.fft.rfft(tapered[:n], axis=-1, out=spectrum[:n])
-        compiled.power_totals(
-            spectrum[:n], grid.bins.start, grid.bands, EDGE, ROUNDING,
-            power[some], logs[some], of_power[:, some],
+        compiled.spectral_totals(
+            spectrum[:n], grid.bins.start, grid.bands, grid.slope_weights, EDGE, ROUNDING,
+            sums[:, some],
         )  # fmt: skip
-    np.log(logs, out=logs)
-    compiled.log_totals(power, logs, grid.slope_weights, of_logs)
     return sums
 
 
@@ -180,12 +178,12 @@ def _features(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
         return np.zeros((2 * n_bands + len(SHAPE_UNITS), len(signals)))
     compiled = loops.for_samples(signals.size)
     sums = _compiled_sums(signals, grid, compiled) if compiled else _sums(signals, grid)
-    bands, (total, peak, edge, power_log, slope) = sums[:n_bands], sums[n_bands:]
+    bands, (total, peak, edge, log_scale, power_log, slope) = sums[:n_bands], sums[n_bands:]
     scale = _scale(total)
-    entropy = (np.log(scale) - power_log / scale) / np.log(max(n_bins, 2))
+    entropy = (log_scale - power_log / scale) / np.log(max(n_bins, 2))
     peak_hz, edge_hz = grid.freqs[np.stack([peak, edge]).astype(np.int64)]
     shape = np.stack([entropy, peak_hz, edge_hz, slope])
-    return np.concatenate([bands, bands / scale, shape * (total != 0)])
+    return np.concatenate([bands, bands / scale, shape * np.sign(total)])
 
 
 @dataclass(frozen=True)
@@ -215,11 +213,12 @@ class Spectral:
     - ``aperiodic_slope``: least-squares slope of log P on log frequency over all bins of the
       range, near -1 for pink noise; P below the rounding of float32 samples counts as that
 
-    All are 0 for a flat signal, and where a trial has too few samples for a bin in range.
+    All are 0 for a flat signal, and where a trial has too few samples for a bin in range; NaN where
+    a sample is NaN or infinite.
     """
 
     name: ClassVar[str] = "spectral"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     table: ClassVar[Literal["trials", "stimuli"]] = "trials"
     reads: ClassVar[tuple[str, ...]] = ("eeg",)
 
