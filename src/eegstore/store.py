@@ -251,7 +251,7 @@ class Store:
 
     def document_problems(self) -> Iterator[tuple[str, str]]:
         """File and problem of each document, the root's aside, that is not as it was committed."""
-        committed = committed_documents(self._documents)
+        committed = committed_documents(self._root)
         problems = together(self.path, self._document_problem, committed.items())
         for file, problem in zip(committed, problems, strict=True):
             if problem:
