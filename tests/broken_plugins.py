@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from eegstore import Pairs, Stimuli, Store, Trials
+from eegstore import Pairs, Splits, Stimuli, Store, Trials
 
 N_TRIALS = 11
 
@@ -245,6 +245,36 @@ class WritesReadOnly(Pairing):
         trials.label[:] = 0
 
 
+class PairsTwice(Pairing):
+    def pairs(self, rows: Any) -> Pairs:
+        scores = np.where(rows >= 0, 1, np.nan).astype(np.float32)
+        return Pairs(rows, scores, rows[:, None], scores[:, None])
+
+
+class PairsMoreWithoutScores(Pairing):
+    def pairs(self, rows: Any) -> Pairs:
+        scores = np.where(rows >= 0, 1, np.nan).astype(np.float32)
+        return Pairs(rows, scores, np.where(rows >= 0, rows + 4, -1)[:, None])
+
+
+class ClaimsOneToOne(Pairing):
+    cardinality: ClassVar[str] = "one-to-one"
+
+
+class ClaimsTwoToTwo(Pairing):
+    cardinality: ClassVar[str] = "two-to-two"
+
+
+class MoreOfLabel(Pairing):
+    """Both stimuli of the trial's label."""
+
+    cardinality: ClassVar[str] = "many"
+
+    def pairs(self, rows: Any) -> Pairs:
+        scores = np.where(rows >= 0, 0.5, np.nan).astype(np.float32)
+        return Pairs(rows, scores, np.where(rows >= 0, rows + 4, -1)[:, None], scores[:, None])
+
+
 class PairsByProcess(Pairing):
     def pairs(self, rows: Any) -> Pairs:
         return Pairs(rows, np.full(len(rows), os.getpid() % 9973, np.float32))
@@ -298,6 +328,36 @@ class WritesPairs(Split):
         stimulus.flags.writeable = True
         stimulus[0] = 77
         return super().__call__(trials, stimulus, stimuli)
+
+
+class Folded(Split):
+    """Each label is a fold."""
+
+    def __call__(self, trials: Trials, stimulus: Any, stimuli: Stimuli | None) -> Any:
+        return Splits(np.full(trials.n_trials, "train"), self.folds(trials))
+
+    def folds(self, trials: Trials) -> Any:
+        return trials.label.copy()
+
+
+class FoldsBelow(Folded):
+    def folds(self, trials: Trials) -> Any:
+        return trials.label - 1
+
+
+class FoldsOfFractions(Folded):
+    def folds(self, trials: Trials) -> Any:
+        return trials.label / 1
+
+
+class DrawsFolds(Folded):
+    def folds(self, trials: Trials) -> Any:
+        return np.random.default_rng().integers(0, 1000, trials.n_trials)
+
+
+class FoldsByProcess(Folded):
+    def folds(self, trials: Trials) -> Any:
+        return np.full(trials.n_trials, os.getpid())
 
 
 class SplitsByProcess(Split):
@@ -436,8 +496,8 @@ def local(cls: Any) -> Any:
 SOUND: dict[str, list[Any]] = {
     "source": [Source(), Stateful()],
     "stimuli": [Images()],
-    "pairing": [Pairing()],
-    "split": [Split()],
+    "pairing": [Pairing(), MoreOfLabel()],
+    "split": [Split(), Folded()],
     "exporter": [Exporter()],
     "executor": [Executors()],
 }
@@ -467,6 +527,8 @@ BROKEN: dict[str, dict[str, list[Any]]] = {
         "gives-pairs": [GivesRows()],
         "pairs-described": [PairsOfFractions()],
         "rows-exist": [RowBeyond()],
+        "more-described": [PairsTwice(), PairsMoreWithoutScores()],
+        "cardinality-kept": [ClaimsOneToOne(), ClaimsTwoToTwo()],
         "unlabelled-unpaired": [PairsTheUnlabelled()],
         "deterministic": [DrawsPairs()],
         "permuted": [PairsByPosition()],
@@ -477,6 +539,7 @@ BROKEN: dict[str, dict[str, list[Any]]] = {
     "split": {
         "answers": [SplitRaises()],
         "name-a-trial": [NamesTooFew(), NamesNumbers()],
+        "fold-a-trial": [FoldsBelow(), FoldsOfFractions(), DrawsFolds(), FoldsByProcess()],
         "names-usable": [NamesNothing()],
         "deterministic": [DrawsSplits()],
         "unpaired-handled": [NeedsStimuli()],

@@ -62,6 +62,7 @@ class GroupSplit:
     """What splits that keep groups whole share: no group is ever in two splits, or in two folds."""
 
     name: ClassVar[str]
+    version: ClassVar[str]
     groups_are: ClassVar[str]
 
     test: tuple[str | int, ...] = field(

@@ -17,6 +17,7 @@ from eegstore_plugins.nearness import (
     Metric,
     Numbers,
     Space,
+    Values,
     best,
     space,
 )
@@ -24,15 +25,16 @@ from eegstore_plugins.nearness import (
 
 def nearest_trials(shared: Space, n_trials: int) -> Numbers:
     """int64, (known, trial): the trials nearest to each stimulus; of equals the lowest row."""
-    kept = np.empty((len(shared.stimuli), 0))
-    trials = np.empty(kept.shape, dtype=np.int64)
+    kept: Values = np.empty((len(shared.stimuli), 0))
+    trials: Numbers = np.empty((len(shared.stimuli), 0), dtype=np.int64)
     for rows, block in shared.blocks():
         places = best(block.T, n_trials)
         kept = np.concatenate([kept, np.take_along_axis(block.T, places, axis=1)], axis=1)
         trials = np.concatenate([trials, rows[places]], axis=1)
         # Earlier blocks come first, and have the lower rows.
         order = np.argsort(-kept, axis=1, kind="stable")[:, :n_trials]
-        kept, trials = (np.take_along_axis(one, order, axis=1) for one in (kept, trials))
+        kept = np.take_along_axis(kept, order, axis=1)
+        trials = np.take_along_axis(trials, order, axis=1)
     return trials
 
 

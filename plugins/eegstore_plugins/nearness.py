@@ -131,10 +131,10 @@ def _vectors(rows: NDArray[Any]) -> Values:
 
 def _comparable(vectors: Values, metric: Metric) -> NDArray[np.bool_]:
     """bool, (row,): whether a similarity can be told."""
-    known: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
+    known = np.isfinite(vectors)
     if metric == "cosine":
-        known &= (vectors != 0).any(axis=1)
-    return known
+        known &= (vectors != 0).any(axis=1, keepdims=True)
+    return np.asarray(known.all(axis=1))
 
 
 def _scaled(vectors: Values, metric: Metric) -> Values:
@@ -150,21 +150,23 @@ def similarity(queries: Values, gallery: Values, metric: Metric) -> Values:
     """float64, (query, row): the cosine of vectors of length 1, or minus the distance."""
     products: Values = queries @ gallery.T
     if metric == "cosine":
-        return np.round(products, DECIMALS, out=products)
+        rounded: Values = np.round(products, DECIMALS, out=products)
+        return rounded
     squared = np.square(queries).sum(axis=1)[:, np.newaxis]
     lengths = np.square(gallery).sum(axis=1)
     step = np.maximum(SMALLEST_STEP * (squared + lengths.max()), np.finfo(np.float64).tiny)
     steps = np.rint((squared + lengths - 2 * products) / step)
-    return -np.sqrt(np.maximum(steps, 0) * step)
+    distance: Values = np.sqrt(np.maximum(steps, 0) * step)
+    return -distance
 
 
 def best(scores: Values, k: int) -> Numbers:
     """int64, (row, k): the places of a row's largest scores, best first; of equals the lowest."""
     k = min(k, scores.shape[1])
     if k == 1:
-        return scores.argmax(axis=1)[:, np.newaxis]
+        return np.asarray(scores.argmax(axis=1)[:, np.newaxis])
     if k > MAX_PASSES:
-        return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.asarray(np.argsort(-scores, axis=1, kind="stable")[:, :k])
     left, rows = scores.copy(), np.arange(len(scores))
     places = np.empty((len(scores), k), dtype=np.int64)
     for turn in range(k):

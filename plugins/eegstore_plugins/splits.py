@@ -95,9 +95,10 @@ def _drawn(
 class RandomSplit:
     """Random splits ``train``, ``val`` and ``test`` of exact sizes, stratified by label.
 
-    In each split, and in each fold, a label has as many trials as its proportion says, or at most one more or less;
-    where a label has too few for that, chance says where they go. Only the labels and the seed
-    matter. Trials of one stimulus or one recording block can fall into different splits.
+    In each split, and in each fold, a label has as many trials as its proportion says, or at most
+    one more or less; where a label has too few for that, chance says where they go. Only the
+    labels and the seed matter. Trials of one stimulus or one recording block can fall into
+    different splits.
     """
 
     name: ClassVar[str] = "random"

@@ -16,11 +16,15 @@ N_ROWS: Final = 16
 CH_NAMES: Final = ("Fz", "Cz", "Pz", "Oz")
 SFREQ: Final = 128.0
 N_TIMES: Final = 256
+UNITS: Final = "uV"
 STD_UV: Final = 20.0
 ALPHA_HZ: Final = 10.0
 LABELS: Final = (0, 1, 2, 3, -1, 1, 0, 2, 3, -1, 1, 2, 0, 3, 1, 0)
 N_LABELS: Final = 4
 N_STIMULI: Final = 8
+# A column of both tables that no plugin computes, for pairings that compare the two.
+EMBEDDING: Final = "embedding"
+N_FEATURES: Final = 6
 
 
 def trials(order: Sequence[int] | None = None, keys: bool = True) -> Trials:
@@ -34,7 +38,7 @@ def trials(order: Sequence[int] | None = None, keys: bool = True) -> Trials:
         ch_names=CH_NAMES,
         sfreq=SFREQ,
         times=times(),
-        units="uV",
+        units=UNITS,
         label=label,
         stimulus_key=np.array(shown) if keys else None,
         split=np.where(rows % 4 == 3, "test", "train"),
@@ -91,6 +95,16 @@ def eeg(seed: int = 0) -> NDArray[np.float32]:
     return (STD_UV * (noise + gain * rhythm)).astype(np.float32)
 
 
+def embedding(table: str) -> NDArray[np.float32]:
+    """float32, (row, feature): vectors of one space, a trial's being near those of its label."""
+    rng = np.random.default_rng(2)
+    of_label = rng.standard_normal((N_LABELS, N_FEATURES))
+    label = np.array(LABELS) if table == "trials" else np.arange(N_ROWS) % N_LABELS
+    noise = np.random.default_rng(3 if table == "trials" else 4)
+    vectors = of_label[label] + 0.5 * noise.standard_normal((N_ROWS, N_FEATURES))
+    return vectors.astype(np.float32)
+
+
 def images() -> list[NDArray[np.uint8]]:
     """Images, each uint8 (y, x, 3), of different sizes: gradients with noise."""
     rng = np.random.default_rng(1)
@@ -130,6 +144,8 @@ def column(table: str, name: str, depth: int = 0) -> tuple[ColumnSpec, Any]:
         found = trials()
         assert found.stimulus_key is not None
         narrow = {"label": found.label, "stimulus_key": found.stimulus_key, **found.columns}
+    if name == EMBEDDING:
+        return ColumnSpec(("feature",), (N_FEATURES,), "float32", units="1"), embedding(table)
     if name not in narrow:
         return _computed(table, name, depth)
     values = narrow[name]
@@ -143,7 +159,7 @@ def _eeg_spec() -> ColumnSpec:
         shape=(len(CH_NAMES), N_TIMES),
         dtype="float32",
         coords={"channel": CH_NAMES, "time": times().tolist()},
-        units="uV",
+        units=UNITS,
         attrs={"sfreq": SFREQ, "ch_types": ["eeg"] * len(CH_NAMES)},
     )
 
@@ -209,4 +225,5 @@ def held_block(
         sfreq=SFREQ,
         times=times(),
         ch_names=CH_NAMES,
+        units=UNITS,
     )

@@ -19,6 +19,9 @@ from eegstore.testing.common import FINGERPRINT, common, described_array, same_b
 from eegstore.testing.stage import Stage, Trouble
 from eegstore.testing.subject import Subject
 
+CARDINALITIES: Final = ("one", "one-to-one", "many")
+HELD: Final = ("stimulus", "score", "more", "more_score")
+
 
 @dataclass(frozen=True)
 class HeldColumn:
@@ -61,12 +64,16 @@ def rehearse(stage: Stage, plugin: Any) -> dict[str, Any]:
     pairs = stage.call("a call", plugin, *tables, columns, check="answers")
     if not isinstance(pairs, Pairs):
         raise Trouble("gives-pairs", f"a call gave {type(pairs).__name__}, expected Pairs")
-    values: dict[str, Any] = {
-        "stimulus": np.asarray(pairs.stimulus), "score": np.asarray(pairs.score)
-    }  # fmt: skip
+    values: dict[str, Any] = dict(zip(HELD, _held(pairs), strict=False))
     if hasattr(plugin, "fingerprint"):
         values["fingerprint"] = stage.start("fingerprint()", plugin.fingerprint, check="answers")
     return values
+
+
+def _all_stimuli(pairs: Any) -> NDArray[np.int64]:
+    """int64, (trial, k): a pairing's answer with the further stimuli."""
+    stimulus = _stimulus(pairs)[:, np.newaxis]
+    return stimulus if pairs.more is None else np.hstack([stimulus, np.asarray(pairs.more)])
 
 
 def _stimulus(pairs: Any) -> NDArray[np.int64]:
@@ -105,9 +112,54 @@ def rows_exist(subject: Subject) -> None:
         )
 
 
+def more_described(subject: Subject) -> None:
+    """Further stimuli: rows and scores of each trial, none twice, -1 where no further one comes."""
+    pairs = _pairs(subject.new(), material.trials())
+    if pairs.more is None:
+        raise NotApplicable("a trial has one stimulus at most")
+    more, score = np.asarray(pairs.more), np.asarray(pairs.more_score)
+    if more.ndim != 2 or len(more) != material.N_ROWS or more.dtype.kind != "i":
+        raise Violation(
+            f"gave {described_array(more)} as more, expected int64 ({material.N_ROWS}, further)"
+        )
+    if score.shape != more.shape or score.dtype.kind not in "iuf":
+        raise Violation(f"gave scores {described_array(score)}, expected float32 {more.shape}")
+    for trial, rows in enumerate(_all_stimuli(pairs).tolist()):
+        given = [row for row in rows if row != -1]
+        outside = [row for row in given if not 0 <= row < material.N_STIMULI]
+        if outside or len({*given}) < len(given) or rows[: len(given)] != given:
+            raise Violation(
+                f"trial {trial} got the stimuli {rows}, expected rows of {material.N_STIMULI}, "
+                "none twice, and -1 only where no further one comes"
+            )
+
+
+def cardinality_kept(subject: Subject) -> None:
+    """As many stimuli a trial, and trials a stimulus, as it declares."""
+    plugin = subject.new()
+    declared = getattr(plugin, "cardinality", None)
+    if declared is None:
+        raise NotApplicable("it declares no cardinality")
+    if declared not in CARDINALITIES:
+        raise Violation(f"cardinality is {declared!r}, expected one of {', '.join(CARDINALITIES)}")
+    pairs = _pairs(plugin, material.trials())
+    if declared != "many" and pairs.more is not None:
+        raise Violation(f"gave more stimuli of a trial, expected one: cardinality is {declared!r}")
+    stimulus = _stimulus(pairs)
+    _, counts = np.unique(stimulus[stimulus >= 0], return_counts=True)
+    if declared == "one-to-one" and counts.max(initial=0) > 1:
+        raise Violation(
+            f"a stimulus got {counts.max()} trials, expected 1: cardinality is {declared!r}"
+        )
+
+
 def unlabelled_unpaired(subject: Subject) -> None:
     """A trial of label -1 and without a key stays unpaired."""
-    stimulus = _stimulus(_pairs(subject.new(), material.trials()))
+    plugin = subject.new()
+    made_from = tuple(getattr(plugin, "made_from", ()))
+    if made_from and not {"label", "stimulus_key"} & {*made_from}:
+        raise NotApplicable(f"its pairs are made from {', '.join(made_from)} alone")
+    stimulus = _stimulus(_pairs(plugin, material.trials()))
     paired = (np.array(material.LABELS) < 0) & (stimulus >= 0)
     if paired.any():
         trial = int(np.argmax(paired))
@@ -127,7 +179,8 @@ def deterministic(subject: Subject) -> None:
 
 
 def _held(pairs: Any) -> list[NDArray[Any]]:
-    return [np.array(pairs.stimulus), np.array(pairs.score)]
+    values = [pairs.stimulus, pairs.score, pairs.more, pairs.more_score]
+    return [np.array(one) for one in values if one is not None]
 
 
 def permuted(subject: Subject) -> None:
@@ -181,7 +234,8 @@ def _refuse_random(subject: Subject) -> None:
 
 def spawned_process(subject: Subject) -> None:
     """A spawned process imports it by name and pairs alike."""
-    there = [subject.value("stimulus"), subject.value("score")]
+    there = [subject.value(name) for name in HELD if name in subject.rehearsal.values]
+    there = there or [subject.value("stimulus")]  # says why it was not rehearsed
     plugin = subject.new()
     runs = [_held(_pairs(plugin, material.trials())) for _ in range(2)]
     if not same_bytes(*runs):
@@ -206,6 +260,10 @@ CHECKS: Final = (
     _check("pairs-described", "There is a stimulus (int64) and a score (float32) for each trial.",
            pairs_described),
     _check("rows-exist", "Each stimulus is a row that exists, or -1 for none.", rows_exist),
+    _check("more-described", "Further stimuli are rows and scores of each trial, none twice.",
+           more_described),
+    _check("cardinality-kept", "No trial has more stimuli, and no stimulus more trials, than its "
+           "cardinality says.", cardinality_kept),
     _check("unlabelled-unpaired", "A trial of label -1 and without a key stays unpaired.",
            unlabelled_unpaired),
     _check("deterministic", "Two calls, and a new instance of the same options, give the same "

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore import InputError
+from eegstore import InputError, Splits
 from eegstore.testing import material
 from eegstore.testing.check import Check, NotApplicable, Violation, told
 from eegstore.testing.common import FINGERPRINT, common, same_bytes
@@ -28,15 +28,39 @@ def _stimulus() -> NDArray[np.int64]:
     return stimulus
 
 
-def _split(plugin: Any) -> Any:
+def _answer(plugin: Any) -> Any:
     return plugin(material.trials(), _stimulus(), material.stimuli())
+
+
+def _names_of(answer: Any) -> Any:
+    return answer.split if isinstance(answer, Splits) else answer
+
+
+def _split(plugin: Any) -> Any:
+    return _names_of(_answer(plugin))
+
+
+def _folds(plugin: Any) -> NDArray[np.int64]:
+    """The folds of a split's answer.
+
+    Raises
+    ------
+    NotApplicable
+        Where it makes none.
+    """
+    answer = _answer(plugin)
+    if not isinstance(answer, Splits):
+        raise NotApplicable("it makes no folds: its answer is no Splits")
+    return np.asarray(answer.fold)
 
 
 def rehearse(stage: Stage, plugin: Any) -> dict[str, Any]:
     """Split the trials of the material."""
     arguments = material.trials(), _stimulus(), material.stimuli()
-    names = stage.call("a call", plugin, *arguments, check="answers")
-    values: dict[str, Any] = {"names": np.asarray(names).astype(str)}
+    answer = stage.call("a call", plugin, *arguments, check="answers")
+    values: dict[str, Any] = {"names": np.asarray(_names_of(answer)).astype(str)}
+    if isinstance(answer, Splits):
+        values["fold"] = np.asarray(answer.fold)
     if hasattr(plugin, "fingerprint"):
         values["fingerprint"] = stage.start("fingerprint()", plugin.fingerprint, check="answers")
     return values
@@ -45,6 +69,21 @@ def rehearse(stage: Stage, plugin: Any) -> dict[str, Any]:
 def name_a_trial(subject: Subject) -> None:
     """One string for each trial."""
     _refuse_other_names(_split(subject.new()), "a call")
+
+
+def fold_a_trial(subject: Subject) -> None:
+    """One fold for each trial, 0 or more, or -1 for none; and a new instance gives the same."""
+    fold = _folds(subject.new())
+    if fold.shape != (material.N_ROWS,) or fold.dtype.kind != "i":
+        raise Violation(
+            f"a call gave folds {fold.dtype} {fold.shape}, expected int64 ({material.N_ROWS},)"
+        )
+    if fold.min() < -1:
+        raise Violation(f"a trial is in fold {fold.min()}, expected 0 or more, or -1 for none")
+    if not same_bytes(fold, _folds(subject.new())):
+        raise Violation("another instance gave other folds, expected the same; seed what is drawn")
+    if not same_bytes(fold, subject.value("fold")):
+        raise Violation("a spawned process got other folds, expected the same")
 
 
 def _refuse_other_names(given: Any, what: str) -> NDArray[np.str_]:
@@ -101,7 +140,7 @@ def unpaired_handled(subject: Subject) -> None:
                 f"{what}: a call raised {told(error)}; expected names, or an InputError that says "
                 "what is needed"
             ) from error
-        _refuse_other_names(names, f"{what}: a call")
+        _refuse_other_names(_names_of(names), f"{what}: a call")
 
 
 def spawned_process(subject: Subject) -> None:
@@ -128,6 +167,8 @@ _check = functools.partial(Check, "split")
 CHECKS: Final = (
     *common("split"),
     _check("name-a-trial", "There is one name, a string, for each trial.", name_a_trial),
+    _check("fold-a-trial", "Where it makes folds, there is one (int64) for each trial, the same "
+           "for a new instance and in a spawned process.", fold_a_trial),
     _check("names-usable", "No name is empty, 'skipped', or unfit for a file.", names_usable),
     _check("deterministic", "Two calls, and a new instance of the same options, give the same "
            "names.", deterministic),
