@@ -153,8 +153,11 @@ class SimilarityPairing:
         chosen.put(rows, shared.stimuli[places], np.take_along_axis(scores, places, axis=1))
 
     def _assign(self, shared: Space, chosen: Choice) -> None:
-        capacity = self.capacity or capacity_of(shared.n_trials, len(shared.stimuli))
-        rows, similar = shared.matrix(MAX_VALUES // capacity, ADVICE)
+        n_stimuli = len(shared.stimuli)
+        most = self.capacity or capacity_of(shared.n_trials, n_stimuli)
+        rows, similar = shared.matrix(MAX_VALUES // most, ADVICE)
+        # Of the trials that can be compared, which may be fewer.
+        capacity = self.capacity or capacity_of(max(len(rows), 1), n_stimuli)
         places = assignment(similar, capacity)
         paired = np.flatnonzero(places >= 0)
         scores = similar[paired, places[paired]]
