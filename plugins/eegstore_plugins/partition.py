@@ -42,7 +42,7 @@ def nearest_subset(
     head, tail = order[:-EXACT_GROUPS], order[-EXACT_GROUPS:]
     within = np.cumsum(sizes[head]) <= target * sizes[head].sum() / sizes.sum()
     first = head[within]
-    need = max(target - int(sizes[first].sum()), 0)
+    need = max(int(target - sizes[first].sum()), 0)
     last = tail[_exact(sizes[tail], need, chance, bool(len(first)))]
     taken = np.zeros(len(sizes), dtype=np.bool_)
     taken[first] = taken[last] = True
