@@ -27,6 +27,7 @@ QUERY: Final[Mapping[str, Any]] = {
     "description": "Column of trials that is compared, such as 'trials/NAME'; none that is fitted, "
     "because fitting waits for the pairs.",
     "pattern": "^trials/[a-z][a-z0-9_]*$",
+    "examples": ["trials/eeg_embedding"],
 }
 GALLERY: Final[Mapping[str, Any]] = {
     "description": "Column of stimuli that it is compared with, in the same space.",
