@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -245,34 +245,45 @@ class WritesReadOnly(Pairing):
         trials.label[:] = 0
 
 
-class PairsTwice(Pairing):
+class PairsTwo(Pairing):
+    """The two stimuli of the trial's label."""
+
+    made_from: ClassVar[tuple[str, ...]] = ("label",)
+    cardinality: ClassVar[str] = "many"
+
     def pairs(self, rows: Any) -> Pairs:
-        scores = np.where(rows >= 0, 1, np.nan).astype(np.float32)
-        return Pairs(rows, scores, rows[:, None], scores[:, None])
+        first = super().pairs(rows)
+        more = self.more(rows)[:, None]
+        return Pairs(first.stimulus, first.score, more, np.where(more >= 0, 0.5, np.nan))
+
+    def more(self, rows: Any) -> Any:
+        return np.where(rows >= 0, rows + 4, -1)
 
 
-class PairsMoreWithoutScores(Pairing):
+class PairsTwice(PairsTwo):
+    def more(self, rows: Any) -> Any:
+        return rows
+
+
+class MoreWithoutScores(PairsTwo):
     def pairs(self, rows: Any) -> Pairs:
-        scores = np.where(rows >= 0, 1, np.nan).astype(np.float32)
-        return Pairs(rows, scores, np.where(rows >= 0, rows + 4, -1)[:, None])
+        return replace(super().pairs(rows), more_score=None)
 
 
 class ClaimsOneToOne(Pairing):
     cardinality: ClassVar[str] = "one-to-one"
 
 
+class ClaimsOneOfTwo(PairsTwo):
+    cardinality: ClassVar[str] = "one"
+
+
 class ClaimsTwoToTwo(Pairing):
     cardinality: ClassVar[str] = "two-to-two"
 
 
-class MoreOfLabel(Pairing):
-    """Both stimuli of the trial's label."""
-
-    cardinality: ClassVar[str] = "many"
-
-    def pairs(self, rows: Any) -> Pairs:
-        scores = np.where(rows >= 0, 0.5, np.nan).astype(np.float32)
-        return Pairs(rows, scores, np.where(rows >= 0, rows + 4, -1)[:, None], scores[:, None])
+class MadeFromAnything(Pairing):
+    made_from: ClassVar[tuple[str, ...]] = ("the labels",)
 
 
 class PairsByProcess(Pairing):
@@ -330,34 +341,30 @@ class WritesPairs(Split):
         return super().__call__(trials, stimulus, stimuli)
 
 
-class Folded(Split):
-    """Each label is a fold."""
+class Folds(Split):
+    """Three folds of the trials that are trained on."""
 
     def __call__(self, trials: Trials, stimulus: Any, stimuli: Stimuli | None) -> Any:
-        return Splits(np.full(trials.n_trials, "train"), self.folds(trials))
+        split = super().__call__(trials, stimulus, stimuli)
+        return Splits(split, self.fold(np.where(split == "train", np.arange(len(split)) % 3, -1)))
 
-    def folds(self, trials: Trials) -> Any:
-        return trials.label.copy()
-
-
-class FoldsBelow(Folded):
-    def folds(self, trials: Trials) -> Any:
-        return trials.label - 1
+    def fold(self, fold: Any) -> Any:
+        return fold
 
 
-class FoldsOfFractions(Folded):
-    def folds(self, trials: Trials) -> Any:
-        return trials.label / 1
+class FoldsOfGaps(Folds):
+    def fold(self, fold: Any) -> Any:
+        return 2 * fold
 
 
-class DrawsFolds(Folded):
-    def folds(self, trials: Trials) -> Any:
-        return np.random.default_rng().integers(0, 1000, trials.n_trials)
+class FoldsOfFractions(Folds):
+    def fold(self, fold: Any) -> Any:
+        return fold / 2
 
 
-class FoldsByProcess(Folded):
-    def folds(self, trials: Trials) -> Any:
-        return np.full(trials.n_trials, os.getpid())
+class DrawsFolds(Folds):
+    def fold(self, fold: Any) -> Any:
+        return np.random.default_rng().permutation(fold)
 
 
 class SplitsByProcess(Split):
@@ -496,8 +503,8 @@ def local(cls: Any) -> Any:
 SOUND: dict[str, list[Any]] = {
     "source": [Source(), Stateful()],
     "stimuli": [Images()],
-    "pairing": [Pairing(), MoreOfLabel()],
-    "split": [Split(), Folded()],
+    "pairing": [Pairing(), PairsTwo()],
+    "split": [Split(), Folds()],
     "exporter": [Exporter()],
     "executor": [Executors()],
 }
@@ -527,8 +534,9 @@ BROKEN: dict[str, dict[str, list[Any]]] = {
         "gives-pairs": [GivesRows()],
         "pairs-described": [PairsOfFractions()],
         "rows-exist": [RowBeyond()],
-        "more-described": [PairsTwice(), PairsMoreWithoutScores()],
-        "cardinality-kept": [ClaimsOneToOne(), ClaimsTwoToTwo()],
+        "more-described": [PairsTwice(), MoreWithoutScores()],
+        "made-from-named": [MadeFromAnything()],
+        "cardinality-kept": [ClaimsOneToOne(), ClaimsOneOfTwo(), ClaimsTwoToTwo()],
         "unlabelled-unpaired": [PairsTheUnlabelled()],
         "deterministic": [DrawsPairs()],
         "permuted": [PairsByPosition()],
@@ -539,9 +547,9 @@ BROKEN: dict[str, dict[str, list[Any]]] = {
     "split": {
         "answers": [SplitRaises()],
         "name-a-trial": [NamesTooFew(), NamesNumbers()],
-        "fold-a-trial": [FoldsBelow(), FoldsOfFractions(), DrawsFolds(), FoldsByProcess()],
         "names-usable": [NamesNothing()],
-        "deterministic": [DrawsSplits()],
+        "folds-described": [FoldsOfGaps(), FoldsOfFractions()],
+        "deterministic": [DrawsSplits(), DrawsFolds()],
         "unpaired-handled": [NeedsStimuli()],
         "input-untouched": [WritesPairs()],
         "spawned-process": [SplitsByProcess(), local(Split)],

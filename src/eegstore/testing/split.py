@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eegstore import InputError, Splits
 from eegstore.testing import material
 from eegstore.testing.check import Check, NotApplicable, Violation, told
-from eegstore.testing.common import FINGERPRINT, common, same_bytes
+from eegstore.testing.common import FINGERPRINT, common, described_array, same_bytes
 from eegstore.testing.stage import Stage
 from eegstore.testing.subject import Subject
 
@@ -28,42 +28,25 @@ def _stimulus() -> NDArray[np.int64]:
     return stimulus
 
 
-def _answer(plugin: Any) -> Any:
-    return plugin(material.trials(), _stimulus(), material.stimuli())
-
-
-def _names_of(answer: Any) -> Any:
-    return answer.split if isinstance(answer, Splits) else answer
-
-
 def _split(plugin: Any) -> Any:
-    return _names_of(_answer(plugin))
-
-
-def _folds(plugin: Any) -> NDArray[np.int64]:
-    """The folds of a split's answer.
-
-    Raises
-    ------
-    NotApplicable
-        Where it makes none.
-    """
-    answer = _answer(plugin)
-    if not isinstance(answer, Splits):
-        raise NotApplicable("it makes no folds: its answer is no Splits")
-    return np.asarray(answer.fold)
+    return plugin(material.trials(), _stimulus(), material.stimuli())
 
 
 def rehearse(stage: Stage, plugin: Any) -> dict[str, Any]:
     """Split the trials of the material."""
     arguments = material.trials(), _stimulus(), material.stimuli()
     answer = stage.call("a call", plugin, *arguments, check="answers")
-    values: dict[str, Any] = {"names": np.asarray(_names_of(answer)).astype(str)}
-    if isinstance(answer, Splits):
-        values["fold"] = np.asarray(answer.fold)
+    values: dict[str, Any] = {"held": _held(answer)}
     if hasattr(plugin, "fingerprint"):
         values["fingerprint"] = stage.start("fingerprint()", plugin.fingerprint, check="answers")
     return values
+
+
+def _held(answer: Any) -> list[NDArray[Any]]:
+    """The names, and the folds where there are some."""
+    if isinstance(answer, Splits):
+        return [np.asarray(answer.split).astype(np.str_), np.array(answer.fold)]
+    return [np.asarray(answer).astype(np.str_)]
 
 
 def name_a_trial(subject: Subject) -> None:
@@ -71,23 +54,8 @@ def name_a_trial(subject: Subject) -> None:
     _refuse_other_names(_split(subject.new()), "a call")
 
 
-def fold_a_trial(subject: Subject) -> None:
-    """One fold for each trial, 0 or more, or -1 for none; and a new instance gives the same."""
-    fold = _folds(subject.new())
-    if fold.shape != (material.N_ROWS,) or fold.dtype.kind != "i":
-        raise Violation(
-            f"a call gave folds {fold.dtype} {fold.shape}, expected int64 ({material.N_ROWS},)"
-        )
-    if fold.min() < -1:
-        raise Violation(f"a trial is in fold {fold.min()}, expected 0 or more, or -1 for none")
-    if not same_bytes(fold, _folds(subject.new())):
-        raise Violation("another instance gave other folds, expected the same; seed what is drawn")
-    if not same_bytes(fold, subject.value("fold")):
-        raise Violation("a spawned process got other folds, expected the same")
-
-
 def _refuse_other_names(given: Any, what: str) -> NDArray[np.str_]:
-    names = np.asarray(given)
+    names = np.asarray(given.split if isinstance(given, Splits) else given)
     if names.shape != (material.N_ROWS,) or names.dtype.kind not in "UT":
         raise Violation(
             f"{what} gave {names.dtype} {names.shape}, expected a name (str) for each of "
@@ -97,7 +65,8 @@ def _refuse_other_names(given: Any, what: str) -> NDArray[np.str_]:
 
 
 def _names(subject: Subject) -> NDArray[np.str_]:
-    names = np.asarray(_split(subject.new()))
+    given = _split(subject.new())
+    names = np.asarray(given.split if isinstance(given, Splits) else given)
     if names.shape != (material.N_ROWS,) or names.dtype.kind not in "UT":
         raise NotApplicable("not tried (name-a-trial): it gives no name for each trial")
     return names.astype(np.str_)
@@ -113,12 +82,28 @@ def names_usable(subject: Subject) -> None:
             )
 
 
+def folds_described(subject: Subject) -> None:
+    """Where there are folds, a number for each trial, from 0, or -1."""
+    given = _split(subject.new())
+    if not isinstance(given, Splits):
+        raise NotApplicable("it makes no folds")
+    fold = np.asarray(given.fold)
+    if fold.shape != (material.N_ROWS,) or fold.dtype.kind != "i":
+        raise Violation(f"gave folds {described_array(fold)}, expected int64 ({material.N_ROWS},)")
+    numbers = np.unique(fold[fold != -1]).tolist()
+    if numbers != list(range(len(numbers))):
+        raise Violation(
+            f"gave the folds {numbers!s:.80}, expected numbers from 0 without gaps, or -1 for none"
+        )
+
+
 def deterministic(subject: Subject) -> None:
-    """Two calls, and another instance, give the same names."""
-    plugin, first = subject.new(), _names(subject)
+    """Two calls, and another instance, give the same names and folds."""
+    _names(subject)
+    plugin, first = subject.new(), _held(_split(subject.new()))
     for who, one in (("again", plugin), ("by another instance", subject.new())):
         for _ in range(2):
-            if not same_bytes(first, np.asarray(_split(one)).astype(np.str_)):
+            if not same_bytes(first, _held(_split(one))):
                 raise Violation(
                     f"a call {who} gave other splits, expected the same; seed what is drawn"
                 )
@@ -140,13 +125,13 @@ def unpaired_handled(subject: Subject) -> None:
                 f"{what}: a call raised {told(error)}; expected names, or an InputError that says "
                 "what is needed"
             ) from error
-        _refuse_other_names(_names_of(names), f"{what}: a call")
+        _refuse_other_names(names, f"{what}: a call")
 
 
 def spawned_process(subject: Subject) -> None:
     """A spawned process imports it by name and splits alike."""
-    there, plugin = subject.value("names"), subject.new()
-    runs = [np.asarray(_split(plugin)).astype(np.str_) for _ in range(2)]
+    there, plugin = subject.value("held"), subject.new()
+    runs = [_held(_split(plugin)) for _ in range(2)]
     if not same_bytes(*runs):
         raise NotApplicable("not tried (deterministic): a call again gave other splits")
     if not same_bytes(runs[0], there):
@@ -167,11 +152,11 @@ _check = functools.partial(Check, "split")
 CHECKS: Final = (
     *common("split"),
     _check("name-a-trial", "There is one name, a string, for each trial.", name_a_trial),
-    _check("fold-a-trial", "Where it makes folds, there is one (int64) for each trial, the same "
-           "for a new instance and in a spawned process.", fold_a_trial),
     _check("names-usable", "No name is empty, 'skipped', or unfit for a file.", names_usable),
+    _check("folds-described", "Folds, where there are some, are numbers from 0 without gaps, or "
+           "-1, one for each trial.", folds_described),
     _check("deterministic", "Two calls, and a new instance of the same options, give the same "
-           "names.", deterministic),
+           "names and folds.", deterministic),
     _check("unpaired-handled", "Trials without a stimulus, and a recipe without stimuli, are "
            "split or refused with an InputError.", unpaired_handled),
     _check("input-untouched", "What it is given stays as it was.", input_untouched),
