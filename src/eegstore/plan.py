@@ -258,7 +258,7 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
     for table, name in scanned_columns(found):
         taken[table] = taken[table] | {name}
     for number, section in enumerate(found.recipe.extract):
-        where = f"[[extract]] {number} ({section.plugin})"
+        where = f"[[extract]] {number + 1} ({section.plugin})"
         plugin = registry.create("extractor", section.plugin, section.options, found.folder, where)
         if plugin.table == "stimuli" and found.stimuli is None:
             raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")
@@ -303,7 +303,7 @@ def _unreadable(waiting: list[tuple[int, str, Any]], known: Mapping[Any, Any]) -
             if (plugin.table, read) not in known and (plugin.table, read) not in coming:
                 there = [column for table, column in known if table == plugin.table]
                 return RecipeError(
-                    f"[[extract]] {number} ({name}) reads {plugin.table}/{read}, "
+                    f"[[extract]] {number + 1} ({name}) reads {plugin.table}/{read}, "
                     f"which is not there; {nearest(read, there)}"
                 )
     names = ", ".join(name for _, name, _ in waiting)
