@@ -91,7 +91,7 @@ def test_pairs_that_take_turns_or_are_drawn_conform(choose):
 
 SPACE = {"query": "trials/embedding", "gallery": "stimuli/embedding"}
 OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
-    ("pairing", "label", {"choose": "cycle", "k": 2}),
+    ("pairing", "label", {"choose": "cycle", "k": 2, "quality": "trials/quality"}),
     ("pairing", "similarity", SPACE | {"metric": "euclidean", "k": 3}),
     ("pairing", "similarity", SPACE | {"method": "csls", "k": 2}),
     ("pairing", "similarity", SPACE | {"method": "sinkhorn", "k": 2}),
