@@ -260,9 +260,7 @@ def _weaknesses(pool: Pool, asked: Asked, left_out: int) -> Iterator[str]:
         yield f"the intervals come from {n_clusters} {drawn} alone, so they are rough"
 
 
-def _evaluation(
-    pool: Pool, asked: Asked, reason: str, warnings: Sequence[str]
-) -> Evaluation:
+def _evaluation(pool: Pool, asked: Asked, reason: str, warnings: Sequence[str]) -> Evaluation:
     rng = np.random.default_rng([asked.seed, 1])
     scores = pool.scores(asked.by, asked.n_boot, rng)
     scores["median_rank"] = scores.pop(MEDIAN)

@@ -181,8 +181,7 @@ class Pool:
             values = {name: self.values[name][rows] for name in BY_PART}
             drawn = bootstrap(values, clusters[rows], n_boot, rng)
             scores = {
-                name: Score(*drawn[name], float(self.chance[name][rows].mean()))
-                for name in BY_PART
+                name: Score(*drawn[name], float(self.chance[name][rows].mean())) for name in BY_PART
             }
             found.append(Part(names[number], len(rows), scores))
         return found

@@ -220,9 +220,12 @@ def store(opened: Store) -> RenderableType:
             )
     lines += [table, ""]
     splits = ", ".join(f"{name} {count:,}" for name, count in opened.splits.items())
-    builds = plural(len(opened.attributes.history), "build")
+    n_evaluations = sum(one.evaluation is not None for one in opened.attributes.history)
+    builds = plural(len(opened.attributes.history) - n_evaluations, "build")
     lines.append(as_text(f"splits {splits}"))
     lines.append(as_text(f"digest {opened.digest}"))
+    if n_evaluations:
+        builds += f"; {plural(n_evaluations, 'evaluation')}"
     lines.append(as_text(f"built by eegstore {opened.attributes.version}, {builds}"))
     return Group(*lines)
 

@@ -89,7 +89,9 @@ def bootstrap(
     drawn = _draws(values, which.ravel(), len(clusters), n_boot, rng)
     ends = 100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2
     found = {name: np.percentile(one, ends) for name, one in drawn.items()}
-    return {name: Interval(told[name], float(low), float(high)) for name, (low, high) in found.items()}
+    return {
+        name: Interval(told[name], float(low), float(high)) for name, (low, high) in found.items()
+    }
 
 
 def _draws(

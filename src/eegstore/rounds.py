@@ -97,7 +97,8 @@ class Round:
         sizes = np.append(np.bincount(self.item_class), 0)  # -1 is the class of none
         answers = np.sort(self.right, axis=1)
         answers[:, 1:][answers[:, 1:] == answers[:, :-1]] = -1
-        return sizes[answers].sum(axis=1)
+        counts: Integers = sizes[answers].sum(axis=1)
+        return counts
 
 
 def find_column(store: Store, name: str, usual: Table) -> StoredColumn:
@@ -158,7 +159,7 @@ def subjects(store: Store) -> tuple[list[str], Integers]:
 
 
 def shown(store: Store) -> Integers:
-    """int64, (trial, stimulus): the paired stimuli, the first column's first; -1 where there is none.
+    """int64, (trial, stimulus): the paired stimuli, best first; -1 where there is none.
 
     Rows of one ``content_id`` are told by the first of them.
     """

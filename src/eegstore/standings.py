@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.errors import InputError
 from eegstore.measures import RightItems, joined, measures
 from eegstore.products import Metric, Products
 from eegstore.retrieval import TIE

@@ -74,7 +74,9 @@ def doubts(store: Store, query: StoredColumn, gallery: StoredColumn) -> list[str
     return found
 
 
-def fitted_doubts(store: Store, asked: Sequence[Round], columns: Sequence[StoredColumn]) -> list[str]:
+def fitted_doubts(
+    store: Store, asked: Sequence[Round], columns: Sequence[StoredColumn]
+) -> list[str]:
     """What is learnt from rows that are asked here, or from stimuli that are."""
     learnt = [
         one.entry.path for one in columns
