@@ -74,7 +74,7 @@ def _number(value: float, share: bool) -> str:
         return "–"
     if share:
         return f"{100 * value:.1f} %"
-    return f"{value:.3f}" if value < 1 else f"{value:.1f}"
+    return f"{value:.3f}" if digits else f"{value:.1f}"
 
 
 def _interval(score: Score, share: bool) -> str:
