@@ -12,15 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from eegstore.evaluate import ALPHA, Evaluation
+from eegstore.measures import TOP
 from eegstore.pool import Part, Score
 from eegstore.render import add_row, as_text, new_table, plural, titled
 from eegstore.search import Hit, Search
 
-NAMES: Final = {
-    "top1": "top-1", "top3": "top-3", "top5": "top-5", "top10": "top-10",
-    "mrr": "MRR", "map": "mAP", "median_rank": "median rank",
-}  # fmt: skip
-SHARES: Final = ("top1", "top3", "top5", "top10")
+SHARE: Final = ".1%"
+MEAN: Final = ".3f"
+PLACE: Final = ",.1f"
+NONE: Final = "–"
 NUMBERS: Final = ("value", "95 % interval", "chance")
 MAX_PARTS: Final = 20
 
@@ -55,33 +55,26 @@ def _question(found: Evaluation) -> str:
 
 def _measures(found: Evaluation) -> Table:
     table = new_table("measure", *NUMBERS, numbers=NUMBERS)
-    for name in SHARES:
-        _add(table, NAMES[name], found.scores[name], share=True)
-    for name, score in found.kway.items():
-        _add(table, f"{name}-way", score, share=True)
-    for name in ("mrr", "map", "median_rank"):
-        _add(table, NAMES[name], found.scores[name], share=False)
+    scores = found.scores
+    shares = {f"top-{k}": scores[f"top{k}"] for k in TOP}
+    shares |= {f"{k}-way": score for k, score in found.kway.items()}
+    for name, score in shares.items():
+        add_row(table, name, *_cells(score, SHARE))
+    add_row(table, "MRR", *_cells(scores["mrr"], MEAN))
+    add_row(table, "mAP", *_cells(scores["map"], MEAN))
+    add_row(table, "median rank", *_cells(scores["median_rank"], PLACE))
     return table
 
 
-def _add(table: Table, name: str, score: Score, *, share: bool) -> None:
-    add_row(table, name, _number(score.value, share), _interval(score, share),
-            _number(score.chance, share))  # fmt: skip
+def _cells(score: Score, form: str) -> tuple[str, str, str]:
+    """The value, the interval, and chance."""
+    low, high = _number(score.low, form).removesuffix(" %"), _number(score.high, form)
+    interval = NONE if NONE in (low, high) else f"{low} – {high}"
+    return _number(score.value, form), interval, _number(score.chance, form)
 
 
-def _number(value: float, share: bool) -> str:
-    if math.isnan(value):
-        return "–"
-    if share:
-        return f"{100 * value:.1f} %"
-    return f"{value:.3f}" if digits else f"{value:.1f}"
-
-
-def _interval(score: Score, share: bool) -> str:
-    if math.isnan(score.low):
-        return "–"
-    low, high = _number(score.low, share), _number(score.high, share)
-    return f"{low.removesuffix(' %')} – {high}"
+def _number(value: float, form: str) -> str:
+    return NONE if math.isnan(value) else format(value, form).replace("%", " %")
 
 
 def _parts(of: str, parts: Sequence[Part]) -> Iterator[RenderableType]:
@@ -91,10 +84,9 @@ def _parts(of: str, parts: Sequence[Part]) -> Iterator[RenderableType]:
     columns = ("queries", "top-1", "95 % interval", "chance", "top-5")
     table = new_table(of, *columns, numbers=columns)
     for one in parts[:MAX_PARTS]:
-        first, fifth = one.scores["top1"], one.scores["top5"]
-        add_row(table, one.name, f"{one.n_query:,}", _number(first.value, True),
-                _interval(first, True), _number(first.chance, True),
-                _number(fifth.value, True))  # fmt: skip
+        cells = _cells(one.scores["top1"], SHARE)
+        fifth = _number(one.scores["top5"].value, SHARE)
+        add_row(table, one.name, f"{one.n_query:,}", *cells, fifth)
     yield table
     if len(parts) > MAX_PARTS:
         yield as_text(f"… and {plural(len(parts) - MAX_PARTS, of)} more, which --json lists")
@@ -105,20 +97,16 @@ def _best(concepts: Sequence[Part]) -> Iterator[str]:
     """The concepts that are found best."""
     if len(concepts) > 1:
         order = sorted(concepts, key=lambda one: -one.scores["top1"].value)[:3]
-        named = ", ".join(f"{one.name} {_number(one.scores['top1'].value, True)}" for one in order)
+        named = ", ".join(f"{one.name} {_number(one.scores['top1'].value, SHARE)}" for one in order)
         yield f"best of {len(concepts):,} concepts at top-1: {named}; --json lists all"
 
 
 def _verdict(found: Evaluation) -> Text:
-    good = found.p_value is not None and found.p_value <= ALPHA and not found.tautology
-    text = f"{found.verdict}: {_told(found)}" if found.p_value is not None else found.verdict
-    return as_text(text, style="bold green" if good else "bold yellow")
-
-
-def _told(found: Evaluation) -> str:
-    """What the p-value is of."""
+    if found.tautology or found.p_value is None:
+        return as_text(found.verdict, style="bold yellow")
+    style = "bold green" if found.p_value <= ALPHA else "bold yellow"
     n = f"{found.asked.n_perm:,} permutations of the stimuli"
-    return f"{n}, by the mean reciprocal rank"
+    return as_text(f"{found.verdict}: {n}, by the mean reciprocal rank", style=style)
 
 
 def search(found: Search, sheet: Path | None) -> RenderableType:

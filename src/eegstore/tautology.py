@@ -13,7 +13,9 @@ from eegstore.store import Store, StoredColumn
 
 # What the pairings decided by that were built in before stores recorded it.
 BUILT_IN: Final = {"label": ("label",), "event": ("stimulus_key",)}
-LABELS: Final = frozenset({"label", "trials/label", "stimuli/label", "trials/concept", "stimuli/concept"})
+LABELS: Final = frozenset(
+    {"label", "trials/label", "stimuli/label", "trials/concept", "stimuli/concept"}
+)
 TRAIN: Final = "train"
 
 
