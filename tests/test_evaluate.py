@@ -34,7 +34,7 @@ from eegstore.retrieval import ranks
 from eegstore.root import beside
 from eegstore.rounds import concepts, first_of_content
 from handbook import ROOT, commands
-from planted import HOG, planted, write_images
+from planted_images import HOG, planted, write_images
 from samples import recipe
 
 pytest.importorskip("torch")
