@@ -225,10 +225,13 @@ def store(opened: Store) -> RenderableType:
             )
     lines += [table, ""]
     splits = ", ".join(f"{name} {count:,}" for name, count in opened.splits.items())
-    builds = plural(len(opened.attributes.history), "build")
+    n_evaluations = sum(one.evaluation is not None for one in opened.attributes.history)
+    builds = plural(len(opened.attributes.history) - n_evaluations, "build")
     folds = f"; {plural(len(opened.folds), 'fold')}" if opened.folds else ""
     lines.append(as_text(f"splits {splits}{folds}"))
     lines.append(as_text(f"digest {opened.digest}"))
+    if n_evaluations:
+        builds += f"; {plural(n_evaluations, 'evaluation')}"
     lines.append(as_text(f"built by eegstore {opened.attributes.version}, {builds}"))
     return Group(*lines)
 
