@@ -16,6 +16,7 @@ from eegstore import __version__
 from eegstore.errors import DamageError
 from eegstore.plugin_commands import Debug, Json, Quiet
 from eegstore.plugin_commands import app as plugins_app
+from eegstore.report_commands import report_command
 from eegstore.terminal import open_streams, print_json, progress, reported, show, tell, write
 
 app = typer.Typer(
@@ -246,6 +247,7 @@ def verify_command(
 
 
 app.add_typer(plugins_app, name="plugins")
+app.command("report")(report_command)
 
 
 class Schema(StrEnum):
