@@ -78,7 +78,8 @@ class Stages:
         )
 
 
-def _library_versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that values may follow from."""
     versions = {}
     for name in LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -132,7 +133,7 @@ class Run:
             started=self.started,
             seconds=time.perf_counter() - self.clock,
             eegstore=VERSION,
-            libraries=_library_versions(),
+            libraries=library_versions(),
             folder=str(plan.folder),
             executor=self.executor,
             n_workers=self.n_workers,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.json_schema import GenerateJsonSchema
 
 from eegstore.disk import digest_bytes, digest_json
@@ -58,7 +58,7 @@ class StageEntry(BaseModel):
 
 
 class HistoryEntry(BaseModel):
-    """What one build did."""
+    """What one build did, or what an evaluation found."""
 
     model_config = MODEL
 
@@ -76,6 +76,18 @@ class HistoryEntry(BaseModel):
     counts: dict[str, int]
     skipped: list[str] = Field(description="Events that allow_skips left out, a line each.")
     stages: list[StageEntry]
+    evaluation: dict[str, Any] | None = Field(
+        default=None,
+        description="What 'eegstore evaluate --record' found; a build has none.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A build's entry is as it was before there were evaluations."""
+        values: dict[str, Any] = handler(self)
+        if values.get("evaluation") is None:
+            values.pop("evaluation", None)
+        return values
 
 
 class StoreAttributes(BaseModel):

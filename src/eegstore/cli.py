@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from eegstore import __version__
+from eegstore import __version__, evaluation_commands
 from eegstore.errors import DamageError
 from eegstore.plugin_commands import Debug, Json, Quiet
 from eegstore.plugin_commands import app as plugins_app
@@ -246,6 +246,7 @@ def verify_command(
     return DamageError.exit_code if found else 0
 
 
+evaluation_commands.register(app)
 app.add_typer(plugins_app, name="plugins")
 app.command("report")(report_command)
 

@@ -156,12 +156,19 @@ def move_into_place(temporary: Path, final: Path) -> None:
     fsync_path(final.parent)
 
 
-def put(content: bytes, final: Path, temporary_folder: Path) -> None:
-    """Write a file so that it is there whole or not at all, whatever happens."""
+def put(
+    content: bytes, final: Path, temporary_folder: Path, modified_ns: int | None = None
+) -> None:
+    """Write a file so that it is there whole or not at all, whatever happens.
+
+    ``modified_ns`` is when it shall say that it was written; now by default.
+    """
     temporary = temporary_folder / f"{digest_bytes(os.fsencode(final))[:16]}.tmp"
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
+        if modified_ns is not None:
+            os.utime(file.fileno(), ns=(modified_ns, modified_ns))
         os.fsync(file.fileno())
     move_into_place(temporary, final)
 

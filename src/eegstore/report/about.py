@@ -77,11 +77,12 @@ def _stored(material: Material) -> int:
 
 def origin(material: Material) -> Markup:
     """Who built the store and when, its digest, and what the build left out."""
-    store, built = material.store, material.store.attributes.history[-1]
-    counts = built.counts
+    store = material.store
+    builds = [one for one in store.attributes.history if one.evaluation is None]
+    built, counts = builds[-1], builds[-1].counts
     lines: list[Content] = [
         ("Built by eegstore ", built.eegstore, " on ", built.started[:10], " (UTC)",
-         f"; {counted(len(store.attributes.history), 'build')} in its history."),
+         f"; {counted(len(builds), 'build')} in its history."),
         ("Digest of its content: ", element("code", store.digest)),
     ]  # fmt: skip
     if counts.get("invalid"):

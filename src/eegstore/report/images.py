@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +12,17 @@ from numpy.typing import NDArray
 from eegstore.errors import EegStoreError, InputError
 from eegstore.report.learned import learned_pairs
 from eegstore.report.markup import Content, Markup, data, element, joined, shortened
-from eegstore.report.material import Material, Omitted, Rows, Sample
+from eegstore.report.material import Material, Omitted, Rows
 from eegstore.report.scales import number
-from eegstore.retrieval import top_k
+from eegstore.search import Gallery
 
 SIDE: Final = 96
 QUALITY: Final = 72
 N_SHOWN: Final = 12
 N_TRIALS: Final = 6
 N_FOUND: Final = 5
-MAX_GALLERY: Final = 20_000
 MAX_TEXT: Final = 48
+TEST: Final = "test"
 
 
 def _encoded(pixels: NDArray[np.uint8]) -> str:
@@ -107,113 +106,59 @@ def _of_different_concepts(material: Material) -> list[int]:
     return [int(one) for one in chosen]
 
 
-class Found(NamedTuple):
-    """Trials that asked, and what each found.
-
-    Attributes
-    ----------
-    trials
-        int64, (trial,): their rows.
-    stimuli
-        int64, (trial, k): rows of stimuli, best first.
-    scores
-        float32, (trial, k): cosines.
-    rank
-        int64, (trial,): the place of the true stimulus among the gallery, from 1.
-    n_gallery
-        How many stimuli there were to find.
-    """
-
-    trials: Rows
-    stimuli: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    rank: NDArray[np.int64]
-    n_gallery: int
-
-
 def found(material: Material) -> Markup | Omitted:
     """A few trials of the test, each with the stimulus that was shown and those nearest to it."""
     pairs = learned_pairs(material)
     if not pairs or not material.has_stimuli:
         return Omitted("the store has no column learnt from EEG to find images with.")
-    query, gallery = pairs[0]
-    where, rows = _asked(material)
+    query, column = pairs[0]
+    split, rows = _asked(material)
     if not len(rows):
-        return Omitted("no trial of the test is paired with a stimulus.")
-    sample = material.sample(rows, N_TRIALS)
+        return Omitted("no trial is paired with a stimulus.")
     try:
-        result = _search(material, query, gallery, sample, rows)
+        gallery = Gallery(material.store, column, split)
     except InputError as error:
         return Omitted(f"{error}.")
-    return _found_figure(material, (query, gallery, where), sample, result)
-
-
-def _asked(material: Material) -> tuple[str, Rows]:
-    """The trials that may ask: of the split test, else of fold 0, else all; paired and valid."""
-    paired = material.valid[material.stimulus[material.valid] >= 0]
-    split, fold = material.store.trials["split"][:], material.narrow("fold")
-    if (of_test := paired[split[paired] == "test"]).size:
-        return "the split test", of_test
-    if fold is not None and (of_fold := paired[fold[paired] == 0]).size:
-        return "fold 0", of_fold
-    return "all trials", paired
-
-
-def _search(material: Material, query: str, gallery: str, sample: Sample, rows: Rows) -> Found:
-    """Rank the different images of the asked trials by their cosine with a few of the trials."""
-    content = material.store.stimuli["content_id"][:]
-    _, item = np.unique(content, return_inverse=True)
-    _, first = np.unique(item, return_index=True)
-    own = first[item[material.stimulus[sample.rows]]]
-    others = np.setdiff1d(first[np.unique(item[material.stimulus[rows]])], own)
-    kept = material.sample(others, MAX_GALLERY).rows
-    items = np.sort(np.concatenate([np.unique(own), kept]))
-    vectors = material.store.stimuli[gallery][items]
-    asked = material.store.trials[query][sample.rows]
-    places, scores = top_k(asked, vectors, len(items))
-    true = np.searchsorted(items, own)
-    rank = 1 + np.argmax(places == true[:, None], axis=1)
-    return Found(sample.rows, items[places[:, :N_FOUND]], scores[:, :N_FOUND], rank, len(items))
-
-
-def _found_figure(
-    material: Material, names: tuple[str, str, str], sample: Sample, result: Found
-) -> Markup:
+    asked = material.sample(rows, N_TRIALS)
     tiles = Tiles(material)
-    query, gallery, where = names
-    rows = list(_found_rows(material, tiles, result))
+    entries = [_trial(material, tiles, gallery, query, trial) for trial in asked.rows.tolist()]
+    where = f"the split {split}" if split else "the store"
     caption = (
-        f"{sample.told()} of {where}, drawn at random and not for their success: at the left the "
-        f"stimulus that the trial is paired with, beside it the {result.stimuli.shape[1]} of "
-        f"{result.n_gallery:,} stimuli whose {gallery} is nearest to the trial's {query} (cosine "
+        f"{asked.told('paired trial')} of {where}, drawn at random and not for their success: at "
+        "the left the stimulus that the trial is paired with, beside it those of "
+        f"{len(gallery):,} stimuli whose {column} is nearest to the trial's {query} (cosine "
         f"beneath each). A double frame and the word true mark the paired one.{tiles.told()}"
     )
     return element(
         "figure", element("h3", "Trials and what they find", id="found-head"),
-        element("ol", rows, class_="found"), element("figcaption", caption),
+        element("ol", entries, class_="found"), element("figcaption", caption),
         id="found", aria_labelledby="found-head",
     )  # fmt: skip
 
 
-def _found_rows(material: Material, tiles: Tiles, result: Found) -> Iterator[Markup]:
-    content = material.store.stimuli["content_id"][:]
-    for number_, trial in enumerate(result.trials.tolist()):
-        own = int(material.stimulus[trial])
-        answers = [
-            _answer(tiles, stimulus, score, content[stimulus] == content[own])
-            for stimulus, score in zip(
-                result.stimuli[number_].tolist(), result.scores[number_].tolist(), strict=True
-            )
-        ]  # fmt: skip
-        told = f"trial {trial:,}: rank {result.rank[number_]:,} of {result.n_gallery:,}"
-        yield element(
-            "li", element("p", told, class_="small-print"),
-            element("div", tiles.tile(own, "shown", "tile own"),
-                    element("span", "→", aria_hidden="true", class_="leads"), answers,
-                    class_="answers"),
-        )  # fmt: skip
+def _asked(material: Material) -> tuple[str | None, Rows]:
+    """The trials that may ask: of the split test, else all; paired and valid."""
+    paired = material.valid[material.stimulus[material.valid] >= 0]
+    of_test = paired[material.store.trials["split"][:][paired] == TEST]
+    return (TEST, of_test) if len(of_test) else (None, paired)
 
 
-def _answer(tiles: Tiles, stimulus: int, score: float, is_true: bool) -> Markup:
-    remark: Sequence[Content] = ["true, " if is_true else "", number(score, 3)]
-    return tiles.tile(stimulus, remark, "tile hit" if is_true else "tile")
+def _trial(material: Material, tiles: Tiles, gallery: Gallery, query: str, trial: int) -> Markup:
+    """One trial: what was shown, and what is nearest."""
+    vector = material.store.trials[query][trial].ravel()
+    own = int(material.stimulus[trial])
+    if not np.isfinite(vector).all():
+        return element("li", element("p", f"trial {trial:,}: its {query} is not finite"))
+    hits, true = gallery.nearest(vector, N_FOUND, [own])
+    rank = f"rank {true.rank:,} of {len(gallery):,}" if true else "not among those searched"
+    answers = [
+        tiles.tile(one.stimulus, ["true, " if one.is_true else "", number(one.score, 3)],
+                   "tile hit" if one.is_true else "tile")
+        for one in hits
+    ]  # fmt: skip
+    return element(
+        "li", element("p", f"trial {trial:,}: {rank}", class_="small-print"),
+        element("div", tiles.tile(own, "shown", "tile own"),
+                element("span", "→", aria_hidden="true", class_="leads"), answers,
+                class_="answers"),
+    )  # fmt: skip

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from eegstore.errors import InputError, UsageError
+from eegstore.evaluate import evaluate
 from eegstore.report.material import Material
 from eegstore.store import Store
+
+# Evaluations that differ in one of these say different things.
+KIND: Final = ("query", "gallery", "target", "split", "average", "candidates", "by", "metric")
 
 
 def _targets(store: Store) -> Iterator[tuple[str, str]]:
@@ -38,20 +43,39 @@ def learned_pairs(material: Material) -> list[tuple[str, str]]:
 def recorded(store: Store) -> list[Mapping[str, Any]]:
     """Evaluations in a store's history that are of its content as it is, the last of each kind."""
     found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for entry in store.attributes.history:
-        one = getattr(entry, "evaluation", None)
-        if one and one.get("digest", store.digest) == store.digest:
-            kind = tuple(
-                one.get(name) for name in ("query", "gallery", "target", "split", "average")
-            )
+    for one in [entry.evaluation for entry in store.attributes.history]:
+        if one is not None and one.get("digest") == store.digest:
+            kind = tuple(str(one.get(name)) for name in KIND)
             found.pop(kind, None)
             found[kind] = one
     return list(found.values())
 
 
 def evaluated(store: Store, seed: int) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """Evaluate each learnt column; documents, and a line for each that was refused."""
-    raise NotImplementedError
+    """Evaluate each learnt column.
+
+    Where the pairs were made from the label, which stimulus is right is the pairing's choice: the
+    concept is asked for then.
+
+    Returns
+    -------
+    Documents, and a line for each column that was refused.
+    """
+    documents: list[Mapping[str, Any]] = []
+    refused: list[str] = []
+    for query, gallery in _targets(store):
+        try:
+            documents.append(_evaluated(store, f"trials/{query}", f"stimuli/{gallery}", seed))
+        except (InputError, UsageError) as error:
+            refused.append(str(error))
+    return documents, refused
+
+
+def _evaluated(store: Store, query: str, gallery: str, seed: int) -> Mapping[str, Any]:
+    try:
+        return evaluate(store, query, gallery, seed=seed).document()
+    except InputError:
+        return evaluate(store, query, gallery, target="concept", seed=seed).document()
 
 
 def evaluations(store: Store, seed: int) -> tuple[Sequence[Mapping[str, Any]], list[str]]:
