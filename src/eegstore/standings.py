@@ -168,7 +168,8 @@ def _places(scores: torch.Tensor, margin: torch.Tensor) -> _Places:
     falls = ordered[:, :-1] - ordered[:, 1:] > margin
     better, tied = torch.empty_like(order), torch.ones_like(order)
     if falls.all():
-        return _Places(better.scatter_(1, order, places), tied, order[:, 0])
+        # A copy: the view would keep all of the order in memory.
+        return _Places(better.scatter_(1, order, places), tied, order[:, 0].clone())
     edge = torch.ones_like(falls[:, :1])
     first = places.where(torch.cat([edge, falls], 1), 0).cummax(1).values
     after = places.where(torch.cat([falls, edge], 1), scores.shape[1]).flip(1)
