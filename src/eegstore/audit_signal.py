@@ -166,8 +166,9 @@ def _why_unfit(facts: Mapping[str, Any], split_key: str, has_folds: bool) -> str
         return f"fitted on the split {fitted.get('split')}"
     if fitted.get("key") != split_key:
         return "fitted on train rows of a split that is not the store's"
-    reads = {name.rpartition("/")[2] for name in facts.get("inputs", {})}
-    return "fitted on all folds at once" if has_folds and "fold" not in reads else ""
+    reads = [*facts.get("inputs", {}), *fitted.get("inputs", {})]
+    knows_folds = "fold" in {name.rpartition("/")[2] for name in reads}
+    return "fitted on all folds at once" if has_folds and not knows_folds else ""
 
 
 def _normalised(rows: Rows) -> Iterator[Finding]:
