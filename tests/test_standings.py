@@ -193,5 +193,3 @@ def test_memory_stays_flat():
         [sys.executable, "-c", GROWTH, str(n)], check=True, capture_output=True, text=True
     )
     assert int(run.stdout) < n * n * 8 / 3  # the matrix of scores would be 32 MB
-
-

@@ -13,6 +13,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from eegstore import __version__, evaluation_commands
+from eegstore.audit_commands import audit_command
 from eegstore.errors import DamageError
 from eegstore.plugin_commands import Debug, Json, Quiet
 from eegstore.plugin_commands import app as plugins_app
@@ -247,6 +248,7 @@ def verify_command(
 
 
 evaluation_commands.register(app)
+app.command("audit")(audit_command)
 app.add_typer(plugins_app, name="plugins")
 app.command("report")(report_command)
 

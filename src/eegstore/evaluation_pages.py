@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from eegstore.evaluate import ALPHA, Evaluation
+from eegstore.findings import plural
 from eegstore.measures import TOP
 from eegstore.pool import Part, Score
-from eegstore.render import add_row, as_text, new_table, plural, titled
+from eegstore.render import add_row, as_text, new_table, titled
 from eegstore.search import Hit, Search
 
 SHARE: Final = ".1%"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from eegstore.plugin_commands import Debug, Quiet
-from eegstore.terminal import reported, show
+from eegstore.terminal import progress, reported, show
 
 
 @reported
@@ -24,6 +24,9 @@ def report_command(
         int,
         typer.Option("--max-trials", metavar="N", help="Most trials a figure is from.", min=2),
     ] = 2000,
+    no_audit: Annotated[
+        bool, typer.Option("--no-audit", help="Leave the audit out: it reads all of the EEG.")
+    ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -33,6 +36,10 @@ def report_command(
     from eegstore.store import open_store
 
     opened = open_store(store)
-    written = report(opened, out, seed=seed, max_trials=max_trials)
+    with progress(quiet) as listener:
+        written = report(
+            opened, out, with_audit=not no_audit, seed=seed, max_trials=max_trials,
+            listener=listener,
+        )  # fmt: skip
     notice = f" ({opened.notice})" if opened.notice else ""
     show(f"{written}: {size(written.stat().st_size)}, opens in any browser{notice}", quiet)

@@ -32,7 +32,7 @@ def facts(material: Material) -> Markup:
         ("Stimuli", f"{store.stimuli.n_rows:,}", _stimuli_told(material)),
         ("Channels", f"{n_channels:,}", f"{len(material.channels)} of type EEG"),
         ("Samples a trial", f"{len(times):,}", f"at {material.sfreq:g} Hz"),
-        ("Window", f"{_short(times[0])} to {_short(times[-1])} s", "from stimulus onset"),
+        ("Window", f"{_short(times[0])} to {_short(times[-1])}", "s from stimulus onset"),
         (
             "Columns",
             f"{len(store.trials) + len(store.stimuli)}",
@@ -165,8 +165,9 @@ def _maker(tree: Mapping[str, Any]) -> str:
     producer = tree.get("producer") or {}
     if not producer:
         return "eegstore"
-    fitted = f", fitted on {tree['fitted']['split']}" if "fitted" in tree else ""
-    return f"{producer['kind']} {producer['name']} {producer['version']}{fitted}"
+    fitted = f", fit on {tree['fitted']['split']}" if "fitted" in tree else ""
+    kind = f"{producer['kind']} " if producer["kind"] in ("pairing", "split") else ""
+    return f"{kind}{producer['name']} {producer['version']}{fitted}"
 
 
 def _columns_table(material: Material, members: Mapping[str, list[str]]) -> DataTable:

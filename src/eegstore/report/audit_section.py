@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
+from eegstore.findings import Finding, Severity
 from eegstore.report.markup import Markup, data, element, joined
 from eegstore.report.material import Material, Omitted
 from eegstore.report.scales import counted
 
-SIGNS: Final = {"error": "✕", "warning": "!", "note": "i"}
+SIGNS: Final[Mapping[Severity, str]] = {"error": "✕", "warning": "!", "note": "i"}
 MAX_EXAMPLES: Final = 5
 
 
 def audited(material: Material) -> Markup | Omitted:
     """Findings by severity, each with examples and what to do."""
-    if material.findings is None:
-        return Omitted("the audit was not made.")
+    if material.audit is None:
+        return Omitted("the store was not audited.")
+    left_out = _not_checked(material.audit.not_checked)
     if not material.findings:
-        return element("p", "The audit found nothing that makes a score say more than it should.")
+        told = "The audit found nothing that makes a score say more than it should."
+        return joined(element("p", told), left_out)
     ordered = sorted(material.findings, key=lambda one: list(SIGNS).index(one.severity))
     counts = Counter(one.severity for one in ordered)
     told = ", ".join(counted(counts[one], one) for one in SIGNS if counts[one])
@@ -27,10 +30,20 @@ def audited(material: Material) -> Markup | Omitted:
         "p", f"{told}. An error means that a score over these splits is not what it is taken for, "
         "a warning that it may not be, a note is to be said beside it.",
     )  # fmt: skip
-    return joined(intro, element("ul", [_finding(one) for one in ordered], class_="findings"))
+    found = element("ul", [_finding(one) for one in ordered], class_="findings")
+    return joined(intro, found, left_out)
 
 
-def _finding(one: Any) -> Markup:
+def _not_checked(reasons: Mapping[str, str]) -> Markup | None:
+    """Checks that could not be made, each with its reason."""
+    if not reasons:
+        return None
+    entries = [element("li", f"{check}: ", data(reason, 300)) for check, reason in reasons.items()]
+    told = f"{counted(len(reasons), 'check')} could not be made"
+    return element("details", element("summary", told), element("ul", entries))
+
+
+def _finding(one: Finding) -> Markup:
     sign = element("span", SIGNS[one.severity], aria_hidden="true", class_="sign")
     head = element("h3", sign, f"{one.severity.capitalize()}: ", data(one.check, 80),
                    element("small", f" {one.count:,}"))  # fmt: skip

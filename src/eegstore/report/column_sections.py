@@ -31,7 +31,7 @@ def _histogram(values: Sequence[Values]) -> tuple[Values, list[Values]]:
     every = np.concatenate(values)
     low, high = float(every.min()), float(every.max())
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        low, high = (0.0, 1.0) if 0 <= low <= 1 else (low - 0.5, high + 0.5)
     edges = np.linspace(low, high, N_BINS + 1)
     return edges, [np.histogram(one, edges)[0] / len(one) for one in values]
 
@@ -54,7 +54,9 @@ def quality(material: Material) -> Markup | Omitted:
     sample = material.sample(material.valid)
     values = column[sample.rows].astype(np.float64)
     order = [len(names) - 1, *range(len(names) - 1)][: MAX_PARTS + 1]
-    panels = [_part(f"quality-{part}", names[part], values[:, part]) for part in order]
+    units = column.spec.attrs.get("feature_units") or [""] * len(names)
+    panels = [_part(f"quality-{part}", names[part], str(units[part]), values[:, part])
+              for part in order]  # fmt: skip
     rows = [[data(names[part]), *_summary(values[:, part])] for part in order]
     table = DataTable(
         "Quality of the trials", ["Part", "Least", "5 %", "Median", "95 %", "Most"], rows
@@ -68,12 +70,13 @@ def quality(material: Material) -> Markup | Omitted:
     )
 
 
-def _part(key: str, name: str, values: Values) -> Markup | None:
+def _part(key: str, name: str, unit: str, values: Values) -> Markup | None:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return None
     edges, [share] = _histogram([finite])
-    axis = Axis(name, float(edges[0]), float(edges[-1]))
+    label = name if unit in ("", "1") else f"{name} ({unit})"
+    axis = Axis(label, float(edges[0]), float(edges[-1]))
     frame = Frame(axis, Axis("share of trials (%)", 0.0, float(share.max()) * 1.1, 100))
     return histogram(key, name, f"Histogram of {name} over trials.", frame, edges, [share])
 
@@ -99,7 +102,8 @@ def maps(material: Material) -> Markup | Omitted:
     found = list(_embeddings(material))[:MAX_MAPS]
     if not found:
         return Omitted("the store has no column of embeddings.")
-    return joined([_map_figure(material, one) for one in found])
+    figures = [_map_figure(material, one, number == 0) for number, one in enumerate(found)]
+    return joined(figures) if any(figures) else Omitted("the embeddings do not differ by row.")
 
 
 def _embeddings(material: Material) -> Iterator[Embedding]:
@@ -162,7 +166,7 @@ def neighbourhood(values: Values, seed: int) -> Values | None:
     return np.asarray(mapped, dtype=np.float64)
 
 
-def _map_figure(material: Material, one: Embedding) -> Markup | None:
+def _map_figure(material: Material, one: Embedding, is_first: bool) -> Markup | None:
     values = one.column[one.sample.rows].astype(np.float64)
     whole = np.isfinite(values).all(axis=1)
     values, concepts = values[whole], one.concepts[whole]
@@ -177,20 +181,26 @@ def _map_figure(material: Material, one: Embedding) -> Markup | None:
         panels.append(_near_panel(f"{key}-umap", near, concepts, chosen))
     rest = "" if len(chosen) == len(set(concepts)) else " Small dots are of other concepts."
     caption = (
-        f"From {one.sample.told(*one.noun)}, {one.column.spec.shape[0]:,} numbers each. Each point "
-        "is a row, near to those it is like. Principal components keep distances, and the axes say "
-        "how much of the variance they show; what lies apart here differs, what lies together may "
-        f"still differ in the components that are not shown.{_near_told(near)}{rest}"
+        f"From {one.sample.told(*one.noun)}, {one.column.spec.shape[0]:,} numbers each."
+        f"{_how_to_read(near) if is_first else ''}{rest}"
     )
     return figure(key, f"Map of {one.column.entry.path}", panels, caption,
                   _centres(plane, concepts, chosen),
                   key_of=legend([data(name, 40) for name in chosen], "dot"))  # fmt: skip
 
 
-def _near_told(near: Values | None) -> str:
-    if near is None:
-        return " UMAP is not installed (eegstore[umap])."
-    return " UMAP keeps neighbourhoods alone: its distances and axes have no unit."
+def _how_to_read(near: Values | None) -> str:
+    """What a map shows and what not; said of the first alone."""
+    umap = (
+        " A map by UMAP is beside it where eegstore[umap] is installed."
+        if near is None
+        else " UMAP keeps neighbourhoods alone: its distances and axes have no unit."
+    )
+    return (
+        " Each point is a row, near to those it is like. Principal components keep distances, and "
+        "the axes say how much of the variance they show: what lies apart here differs, what lies "
+        f"together may still differ in the components that are not shown.{umap}"
+    )
 
 
 def _most_frequent(concepts: NDArray[np.object_]) -> list[tuple[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,16 +66,25 @@ def verdict(material: Material) -> Verdict:
         return Verdict(False, NOTHING, reasons)
     best = min(found, key=lambda one: _p(one, len(done)))
     sentence = f"Evidence of decoding: {_score_told(best)}."
+    reasons = [] if len(done) == 1 else reasons
+    return Verdict(True, sentence, [*reasons, *_against(material, best)])
+
+
+def _against(material: Material, best: Document) -> Iterator[str]:
+    """What else could have produced a result."""
     if material.store.notice:
-        reasons.append(f"This is no recording: {material.store.notice}.")
-    errors = [one for one in material.findings or () if one.severity == "error"]
+        yield f"This is no recording: {material.store.notice}."
+    errors = [one for one in material.findings if one.severity == "error"]
     if errors:
-        reasons.append(
-            f"The audit found {counted(len(errors), 'error')} ("
-            f"{', '.join(one.check for one in errors)}), which can produce such a result without "
-            "any decoding."
+        checks = ", ".join(dict.fromkeys(one.check for one in errors))
+        yield (
+            f"The audit found {counted(len(errors), 'error')} ({checks}), which can produce such a "
+            "result without any decoding."
         )
-    return Verdict(True, sentence, reasons)
+    elif not material.was_audited:
+        yield "The store was not audited: a leak between its splits can produce such a result."
+    for warning in best.get("warnings") or ():
+        yield f"{str(warning)[:1].upper()}{str(warning)[1:]}."
 
 
 def _nothing_told(material: Material) -> str:
@@ -127,11 +136,12 @@ def verdict_box(material: Material) -> Markup:
     """The verdict, near the top of the page."""
     said = verdict(material)
     reasons = [element("li", data(one, 600)) for one in said.reasons]
+    grounds = element("ul", reasons) if reasons else None
     return element(
         "section",
         element("h2", "Verdict", id="verdict-head", class_="eyebrow"),
-        element("p", said.sentence, class_="verdict"),
-        element("ul", reasons),
+        element("p", data(said.sentence, 600), class_="verdict"),
+        grounds,
         id="verdict", aria_labelledby="verdict-head",
         class_="callout found" if said.evidence else "callout none",
     )  # fmt: skip
@@ -179,7 +189,7 @@ def _ways(one: Document) -> list[Estimate]:
 
 
 def _panel(key: str, title: str, rows: Sequence[Estimate]) -> Markup:
-    axis = Axis("share of queries (%)", 0.0, 1.0, 100)
+    axis = Axis("value (%)", 0.0, 1.0, 100)
     return estimates(
         key, title, "Each row is a measure: a dot with its 95 % interval, and a dashed mark at "
         "chance.", rows, axis, percent,

@@ -75,9 +75,10 @@ class DataTable:
 
 def drawing(
     key: str, title: str, description: str, *contents: Content,
-    width: float = WIDTH, height: float, class_: str | None = None,
+    width: float = WIDTH, height: float, least: float = 0.0, class_: str | None = None,
 ) -> Markup:  # fmt: skip
-    """An SVG drawing that has a name and a description."""
+    """An SVG drawing that has a name and a description; it is ``least`` wide, in pixels."""
+    no_less = f"min-width:{least:.0f}px;" if least else ""
     return element(
         "svg",
         element("title", title, id=f"{key}-title"),
@@ -87,7 +88,7 @@ def drawing(
         role="img",
         aria_labelledby=f"{key}-title {key}-desc",
         class_=class_,
-        style=f"max-width:{width * 1.15:.0f}px",
+        style=f"{no_less}max-width:{width * 1.15:.0f}px",
     )
 
 

@@ -137,7 +137,7 @@ def graph(key: str, title: str, description: str, nodes: Mapping[str, Node]) -> 
     )  # fmt: skip
     return drawing(
         key, title, description, element("defs", head), arrows, boxes,
-        width=width, height=height, class_="graph",
+        width=width, height=height, least=0.8 * width,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.audit import Audit
+from eegstore.findings import Finding
 from eegstore.quality import VOLTS
 from eegstore.report.markup import Markup
 from eegstore.report.scales import counted
@@ -65,15 +67,25 @@ class Material:
         Most rows that a figure is made from.
     evaluations
         Documents of ``evaluate``.
-    findings
-        Findings of ``audit``.
+    audit
+        What ``examine`` found; None where it was not asked.
     """
 
     store: Store
     seed: int = 0
     max_rows: int = 2000
     evaluations: Sequence[Mapping[str, Any]] = ()
-    findings: Sequence[Any] | None = None
+    audit: Audit | None = None
+
+    @property
+    def was_audited(self) -> bool:
+        """Whether there is an audit."""
+        return self.audit is not None
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What the audit found."""
+        return self.audit.findings if self.audit is not None else ()
 
     def sample(self, rows: Rows, most: int | None = None) -> Sample:
         """Rows drawn without replacement: always the same of the same rows."""

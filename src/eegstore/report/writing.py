@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from eegstore.audit import Audit, examine
+from eegstore.audit_rows import Listener
 from eegstore.disk import make_folder, put
 from eegstore.errors import InputError, UsageError
 from eegstore.report import learned
@@ -24,9 +26,11 @@ def report(
     out: str | Path,
     *,
     evaluations: Sequence[Mapping[str, Any]] | None = None,
-    findings: Sequence[Any] | None = None,
+    audit: Audit | None = None,
+    with_audit: bool = True,
     seed: int = 0,
     max_trials: int = MAX_TRIALS,
+    listener: Listener | None = None,
 ) -> Path:
     """Write one page of HTML that says what a store is, and what was found in it.
 
@@ -41,12 +45,16 @@ def report(
     evaluations
         Documents of ``evaluate``. By default those that the store's history has of its content;
         where there are none, each column that was learnt from EEG is evaluated.
-    findings
-        Findings of ``audit``, which is made by default.
+    audit
+        What ``examine`` found; it is made by default.
+    with_audit
+        Whether to make it: it reads all of the EEG and of the images, the figures a sample.
     seed
         Seed of every sample.
     max_trials
         Most trials that a figure is made from.
+    listener
+        Called with what is done, how much is, and of how much.
 
     Returns
     -------
@@ -63,15 +71,11 @@ def report(
     refused: list[str] = []
     if evaluations is None:
         evaluations, refused = learned.evaluations(store, seed)
-    if findings is None:
-        findings = _audited(store)
-    material = Material(store, seed, max_trials, list(evaluations), findings)
+    if audit is None and with_audit:
+        audit = examine(store, listener=listener)
+    material = Material(store, seed, max_trials, list(evaluations), audit)
     _write(page(material, refused), out, final)
     return Path(out)
-
-
-def _audited(store: Store) -> Sequence[Any] | None:
-    return None
 
 
 def _checked(out: str | Path, seed: int, max_trials: int) -> Path:
