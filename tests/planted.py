@@ -45,14 +45,15 @@ def planted(
     per_concept: int = 3,
     n_repeats: int = 4,
     seed: int = 1,
-    split: Mapping[int, str] | None = None,
+    splits: Mapping[int, str] | None = None,
     **recipe: Any,
 ) -> eegstore.Store:
-    """Every image shown ``n_repeats`` times, by two subjects in turn; ``split`` by repetition.
+    """Every image shown ``n_repeats`` times, by two subjects in turn; ``splits`` by repetition.
 
     The EEG of one channel is the image's features, centred, with noise of ``noise`` times their
     deviation.
     """
+    folder.mkdir(exist_ok=True)
     paths = write_images(folder / "images", n_concepts, per_concept)
     signal = features(folder / "images", paths)
     signal = (signal - signal.mean(0)) / signal.std()
@@ -62,7 +63,7 @@ def planted(
     eeg = signal[shown] + noise * rng.normal(size=(len(shown), signal.shape[1]))
     columns = {
         "stimulus_key": np.array(paths)[shown],
-        "split": np.array([(split or {}).get(one, "test") for one in repetition]),
+        "split": np.array([(splits or {}).get(one, "test") for one in repetition]),
         "subject": np.array([f"sub-{one % 2 + 1}" for one in repetition]),
         "label": shown // per_concept,
         "repetition": repetition,

@@ -79,6 +79,17 @@ def test_top_k_agrees_with_scikit_learn():
     np.testing.assert_allclose(scores, 1 - distances, atol=1e-6)
 
 
+def test_top_k_agrees_with_faiss():
+    faiss = pytest.importorskip("faiss")
+    queries, gallery = vectors(200, 32), vectors(3000, 32, seed=1)
+    index = faiss.IndexFlatIP(32)
+    index.add(unit(gallery).astype(np.float32))
+    expected_scores, expected = index.search(unit(queries).astype(np.float32), 10)
+    indices, scores = top_k(queries, gallery, 10)
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+
+
 def test_the_cosine_with_zeros_or_nearly_zeros_is_zero():
     gallery = np.array([[-1, 0], [0, 0], [1e-40, 0], [2, 0]], np.float32)
     indices, scores = top_k(np.array([[3, 0], [0, 0]]), gallery, 4)

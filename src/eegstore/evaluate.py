@@ -193,7 +193,6 @@ def evaluate(
     """
     given = {"target": target, "candidates": candidates, "average": average, "by": by}
     _check(given | {"metric": metric}, n_boot=n_boot, n_perm=n_perm, seed=seed)
-    check_torch()
     asker = _asker(store, query, gallery, target, candidates, average)
     reason = tautology(store, asker.query, asker.gallery, target)
     if reason and not tautology_ok:
@@ -201,6 +200,7 @@ def evaluate(
             f"{store.path}: not evaluated: {reason}; choose other columns or another pairing, or "
             "pass --tautology-ok to see the number all the same"
         )
+    check_torch()
     asked, left_out = rounds(asker, split)
     pool = Pool.of(store, asked, n_perm, seed, metric, device)
     found = Asked(

@@ -120,8 +120,7 @@ class Pool:
     @functools.cached_property
     def chance(self) -> dict[str, Floats]:
         """float64, (query,): what a random order gives, by measure."""
-        ways = {str(k): np.full(len(self.trial), 1 / k) for k in self.ways}
-        return chances(self.n_gallery, self.n_right) | ways
+        return chances(self.n_gallery, self.n_right)
 
     def clusters(self, by: By) -> Integers:
         """int64, (query,): what the bootstrap draws.
@@ -145,6 +144,7 @@ class Pool:
         """Every measure over all queries."""
         found = bootstrap(self.values, self.clusters(by), n_boot, rng)
         by_chance = {name: float(one.mean()) for name, one in self.chance.items()}
+        by_chance |= {str(k): 1 / k for k in self.ways}
         by_chance[MEDIAN] = chance_median(self.n_gallery, self.n_right)
         return {name: Score(*one, by_chance[name]) for name, one in found.items()}
 
