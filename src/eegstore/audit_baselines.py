@@ -7,14 +7,14 @@ permuted together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.audit_rows import RECORDING, SITTING, HeldOut, Rows
-from eegstore.chance import Clusters, Score, clusters, score
+from eegstore.chance import Score, clusters, score
 from eegstore.findings import Finding, NotCheckedError, Severity, few
 
 P_VALUE: Final = 1e-3
@@ -26,7 +26,10 @@ Codes = NDArray[np.int64]
 
 
 class Predicted(NamedTuple):
-    """Rows that are scored, with the label that a baseline predicts, and what it is taken from."""
+    """Rows that are scored, the label that a baseline predicts, and what is predicted as one.
+
+    ``origin`` is the row that a prediction is taken from, or the first of those that go together.
+    """
 
     row: Codes
     label: Codes
@@ -39,9 +42,8 @@ def time_baseline(rows: Rows) -> Iterator[Finding]:
     Predictions are permuted within recordings: what tells of the recording is the other baseline's.
     """
     time, is_onset = _times(rows)
-    found = _joined([_nearest(rows, pair, time) for pair in _scored(rows)])
-    recording = rows.recording[found.row]
-    result = score(clusters(rows.label[found.row], found.label, recording, found.origin), LEAST)
+    tried = (_nearest(rows, pair, time) for pair in _scored(rows))
+    found, result = _middle(rows, tried, rows.recording)
     if result.above < LEAST or result.p_value >= P_VALUE:
         return
     right = np.flatnonzero(found.label == rows.label[found.row])
@@ -89,16 +91,26 @@ def _scored(rows: Rows) -> list[HeldOut]:
     for train, test in rows.held_out:
         known = train[label[train] >= 0]
         pairs.append(HeldOut(known, test[np.isin(label[test], label[known])]))
-    pairs = [pair for pair in pairs if len(pair.train) and len(pair.test)]
+    pairs = [pair for pair in pairs if len(pair.test)]
     if not pairs:
         raise NotCheckedError("no trial that is scored has a label that is in train")
-    if len(np.unique(np.concatenate([label[pair.test] for pair in pairs]))) < 2:
+    several = [pair for pair in pairs if len(np.unique(label[pair.test])) > 1]
+    if not several:
         raise NotCheckedError("the trials that are scored have one label")
-    return pairs
+    return several
 
 
-def _joined(found: list[Predicted]) -> Predicted:
-    return Predicted(*(np.concatenate(one) for one in zip(*found, strict=True)))
+def _middle(rows: Rows, tried: Iterable[Predicted], stratum: Codes) -> tuple[Predicted, Score]:
+    """What is predicted and its score; of several folds, the one whose p-value is in the middle.
+
+    All folds together are all trials, whose chance unevenness each fold's train rows share.
+    """
+    found = []
+    for one in tried:
+        by = clusters(rows.label[one.row], one.label, stratum[one.row], one.origin)
+        found.append((one, score(by, LEAST)))
+    found.sort(key=lambda one: (one[1].p_value, -one[1].above))
+    return found[len(found) // 2]
 
 
 def _nearest(rows: Rows, pair: HeldOut, time: NDArray[np.float64]) -> Predicted:
@@ -144,8 +156,8 @@ def identity_baseline(rows: Rows) -> Iterator[Finding]:
             f"all trials are of {names}" if names else "trials have no column 'subject' or "
             "'session'"
         )  # fmt: skip
-    found = _joined([_usual(rows, pair, sitting, subject) for pair in _scored(rows)])
-    result = score(_identities(rows, found), LEAST)
+    tried = (_usual(rows, pair, sitting, subject) for pair in _scored(rows))
+    found, result = _middle(rows, tried, np.zeros(len(rows), dtype=np.int64))
     # With few subjects no permutation is rare, however plain it is that each has one label.
     is_sure = result.above > SURE and len(np.unique(sitting[found.row])) > 1
     if result.above < LEAST or (result.p_value >= P_VALUE and not is_sure):
@@ -174,7 +186,7 @@ def _usual(rows: Rows, pair: HeldOut, sitting: Codes, subject: Codes) -> Predict
     for group in (subject, sitting):
         usual = _most_frequent(rows.label[pair.train], group[pair.train], int(group.max()) + 1)
         label = np.where(usual[group[pair.test]] >= 0, usual[group[pair.test]], label)
-    return Predicted(pair.test, label, sitting[pair.test])
+    return Predicted(pair.test, label, _together(rows, pair.test))
 
 
 def _most_frequent(label: Codes, group: Codes, n_groups: int) -> Codes:
@@ -186,17 +198,25 @@ def _most_frequent(label: Codes, group: Codes, n_groups: int) -> Codes:
     return usual
 
 
-def _identities(rows: Rows, found: Predicted) -> Clusters:
-    """Trials of one block are a cluster; without blocks, those of one label in a row."""
-    label, whole = rows.label[found.row], np.zeros(len(found.row), dtype=np.int64)
+def _together(rows: Rows, test: Codes) -> Codes:
+    """int64, (test row,): the first row of those that are not independent of each other.
+
+    That is a block; where there are none, what follows on each other in a recording without a train
+    trial between, or with one label.
+    """
     if rows.has("block"):
-        joint = rows.groups((*RECORDING, "block"))[found.row]
-    else:
-        order = np.lexsort((_times(rows)[0][found.row], rows.recording[found.row]))
-        facts = np.stack([label, rows.recording[found.row]])[:, order]
-        joint = np.empty_like(label)
-        joint[order] = np.cumsum(np.r_[0, (np.diff(facts, axis=1) != 0).any(axis=0)])
-    return clusters(label, found.label, whole, found.origin, joint)
+        block = rows.groups((*RECORDING, "block"))[test]
+        _, first, code = np.unique(block, return_index=True, return_inverse=True)
+        return test[first[code.reshape(-1)]]
+    order = np.lexsort((_times(rows)[0], rows.recording))
+    rank = np.empty(len(rows), dtype=np.int64)
+    rank[order] = np.arange(len(rows))
+    sequence = test[np.argsort(rank[test])]
+    apart = (np.diff(rank[sequence]) > 1) & (np.diff(rows.label[sequence]) != 0)
+    starts = np.r_[True, apart | (np.diff(rows.recording[sequence]) != 0)]
+    together = np.empty(len(rows), dtype=np.int64)
+    together[sequence] = sequence[starts][np.cumsum(starts) - 1]
+    return together[test]
 
 
 def _severity(result: Score) -> Severity:

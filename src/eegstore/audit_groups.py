@@ -79,7 +79,7 @@ def stimulus_across_splits(rows: Rows) -> Iterator[Finding]:
     path = rows.store.stimuli["image_path"][:]
     torn, meant = len(found.torn), rows.shares_stimuli
     n_trials = len(np.unique(row[found.torn_entries]))
-    what = f"{plural(torn, 'stimulus')} shown in more than one split, in {n_trials:,} trials"
+    what = f"{plural(torn, 'stimulus')} paired with trials of more than one split ({n_trials:,})"
     what += f"; the split holds out {meant}, not images" if meant else ""
     examples = (
         f"{path[stimulus[found.first(group)]]}: {found.shares(group, rows.part_names)}"

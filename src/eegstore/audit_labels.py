@@ -48,7 +48,7 @@ def _uneven(rows: Rows, label: NDArray[np.int64]) -> Iterator[Finding]:
             n_trials,
             "labels are uneven: guessing the most frequent scores more than 1 in their number",
             few(told),
-            "Give balanced accuracy beside a score, or what guessing the most frequent label scores.",
+            "Give balanced accuracy too, or what guessing the most frequent label scores.",
         )
 
 
