@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import eegstore
 from command import run_command
@@ -22,7 +23,9 @@ from eegstore import (
     RecipeError,
     Splits,
     builder,
+    catalogue,
     examination,
+    plugin_pages,
     registry,
     render,
 )
@@ -333,6 +336,22 @@ def test_what_an_extractor_reads_may_follow_from_its_options(
     np.testing.assert_array_equal(trials["paired"][:], 2 * trials["stimulus"][:])
 
 
+def test_the_page_of_a_plugin_names_what_its_fit_reads() -> None:
+    mine = registry.Plugin("extractor", "mapped", "1", "theirs", "1.0", "ok", Mapped)
+    found = catalogue.entry(mine)
+    assert found.document()["reads"] == ["label"]
+    # They follow from options: those are of the defaults, where the name leads to the class.
+    assert found.document()["fit_reads"] == ["stimuli/hog", "stimulus", "stimuli/concept"]
+    assert found.writes is None
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(plugin_pages.plugin(found))
+    assert (
+        "learns  from the rows of the split 'train', and from stimuli/hog, trials/stimulus, "
+        "stimuli/concept of these" in " ".join(shown.get().split()).replace("learns ", "learns  ")
+    )
+
+
 def test_without_paired_train_rows_the_build_says_so(tmp_path: Path) -> None:
     source = SOURCE | {"n_trials": 12, "n_classes": 12}
     changed = extracting("mapped", HOG, source=source, stimuli={"plugin": "digits"})
@@ -482,6 +501,7 @@ TOML = "\n".join(
 )  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_a_killed_fit_goes_on_from_its_files_in_any_executor(tmp_path: Path) -> None:
     env = lay_out(tmp_path / "site", KILLED)
     (tmp_path / "r.toml").write_text(TOML)
