@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from eegstore.evaluate import ALPHA, Evaluation
-from eegstore.findings import plural
 from eegstore.measures import TOP
 from eegstore.pool import Part, Score
 from eegstore.render import add_row, as_text, new_table, titled
 from eegstore.search import Hit, Search
+from eegstore.wording import plural
 
 SHARE: Final = ".1%"
 MEAN: Final = ".3f"

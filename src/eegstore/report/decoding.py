@@ -5,22 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from eegstore.report.bars import Estimate, estimates
 from eegstore.report.figures import DataTable, figure
 from eegstore.report.learned import learned_pairs
 from eegstore.report.markup import Content, Markup, data, element, joined
 from eegstore.report.material import Material, Omitted
-from eegstore.report.scales import Axis, counted, number, percent
+from eegstore.report.scales import Axis, counted, percent
 
 ALPHA: Final = 0.05
 MEASURES: Final = {
     "top1": "top-1", "top3": "top-3", "top5": "top-5", "top10": "top-10", "map": "mAP", "mrr": "MRR"
 }  # fmt: skip
 MAX_PARTS: Final = 30
+FEW_STIMULI: Final = 20  # of fewer the first five are no feat
 MAX_CONFUSED: Final = 20
 NOTHING: Final = "No evidence of decoding in this store."
+FOUND: Final = "Evidence of decoding in this store."
+WEAK: Final = "Weak evidence of decoding in this store: the interval of the score covers chance."
+DOUBTFUL: Final = (
+    "Above chance, but no evidence of decoding: leaks between the splits can explain it."
+)
 
 Document = Mapping[str, Any]
 
@@ -31,15 +37,15 @@ class Verdict:
 
     Parameters
     ----------
-    evidence
-        Whether anything was found.
+    kind
+        ``none``, ``found``, or ``doubtful`` where it is weak, or a leak can explain it.
     sentence
         The sentence.
     reasons
         Each evaluation in a sentence, with interval and chance; and what speaks against it.
     """
 
-    evidence: bool
+    kind: Literal["none", "found", "doubtful"]
     sentence: str
     reasons: Sequence[str]
 
@@ -59,15 +65,30 @@ def verdict(material: Material) -> Verdict:
     """Whether there is evidence of decoding: p below 0.05 after correction, and above chance."""
     done = [one for one in material.evaluations if is_decoding(one)]
     if not done:
-        return Verdict(False, NOTHING, [_nothing_told(material)])
+        return Verdict("none", NOTHING, [_nothing_told(material)])
     found = [one for one in done if _p(one, len(done)) < ALPHA]
     reasons = [_told(one, len(done)) for one in done]
     if not found:
-        return Verdict(False, NOTHING, reasons)
+        return Verdict("none", NOTHING, reasons)
     best = min(found, key=lambda one: _p(one, len(done)))
-    sentence = f"Evidence of decoding: {_score_told(best)}."
-    reasons = [] if len(done) == 1 else reasons
-    return Verdict(True, sentence, [*reasons, *_against(material, best)])
+    against = list(_against(material, best))
+    if any(one.severity == "error" for one in material.findings):
+        return Verdict("doubtful", DOUBTFUL, [*reasons, *against])
+    if _covers_chance(best):
+        return Verdict("doubtful", WEAK, [*reasons, *against])
+    return Verdict("found", FOUND, [*reasons, *against])
+
+
+def _covers_chance(one: Document) -> bool:
+    """Whether the interval of the score that is told reaches down to chance."""
+    score = one.get(_told_measure(one)) or {}
+    low, chance = score.get("low"), score.get("chance")
+    return low is not None and chance is not None and low <= chance
+
+
+def _told_measure(one: Document) -> str:
+    """The measure that stands for an evaluation in a sentence."""
+    return "top5" if one.get("n_gallery", 0) >= FEW_STIMULI else "top1"
 
 
 def _against(material: Material, best: Document) -> Iterator[str]:
@@ -104,7 +125,7 @@ def _nothing_told(material: Material) -> str:
 
 
 def _score_told(one: Document) -> str:
-    name = "top5" if one.get("n_gallery", 0) >= 20 else "top1"
+    name = _told_measure(one)
     score = one.get(name) or {}
     n_gallery = one.get("n_gallery", 0)
     return (
@@ -143,7 +164,7 @@ def verdict_box(material: Material) -> Markup:
         element("p", data(said.sentence, 600), class_="verdict"),
         grounds,
         id="verdict", aria_labelledby="verdict-head",
-        class_="callout found" if said.evidence else "callout none",
+        class_=f"callout {said.kind}",
     )  # fmt: skip
 
 
@@ -215,7 +236,7 @@ def _caption(one: Document) -> Markup:
 
 
 def _rank(value: float | None) -> str:
-    return "–" if value is None else number(float(value), 4)
+    return "–" if value is None else f"{value:,.4g}"
 
 
 def _scores_table(one: Document) -> DataTable:
@@ -269,7 +290,7 @@ def _confusion(key: str, found: Mapping[str, Any] | None) -> Markup | None:
                   aria_label="Confusion of concepts")  # fmt: skip
     told = (
         "Queries by the concept that was shown (rows) and the one at the first place (columns); "
-        "the darker, the larger the share of its row. A dark diagonal is decoding, a dark column a "
-        "stimulus that is found for everything."
+        "the stronger the shade, the larger the share of its row. A shaded diagonal is decoding, a "
+        "shaded column a stimulus that is found for everything."
     )
     return figure(key, "Confusion", [box], told, None, class_="whole")
