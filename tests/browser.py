@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +25,14 @@ OPTIONS = (
     "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 LIMIT_S = 60.0
+# Where Chromium looks for the pipe of its protocol.
+AT_3_AND_4 = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -118,10 +127,9 @@ def browser() -> Iterator[Page]:
         to_read, to_write = os.pipe()
         from_read, from_write = os.pipe()
 
-        # The protocol's pipe is at 3 and 4, which a shell can put there.
         command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" 3<&{to_read} 4>&{from_write}', "sh", *command],
+            [sys.executable, "-SEc", AT_3_AND_4, str(to_read), str(from_write), *command],
             pass_fds=(to_read, from_write), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip

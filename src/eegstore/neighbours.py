@@ -79,7 +79,7 @@ def _compare(
     """Compare the rows of a leaf, and keep of each the best that has been met."""
     alike = sketch[leaf] @ sketch[leaf].T
     np.fill_diagonal(alike, -1)
-    if alike.max(initial=-1) < best[:, leaf].min():
+    if not len(leaf) or alike.max(initial=-1) < best[:, leaf].min():
         return
     same = part[leaf][:, None] == part[leaf]
     for kind, wanted in enumerate((~same, same)):

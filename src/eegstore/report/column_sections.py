@@ -266,7 +266,11 @@ def likeness(material: Material) -> Markup | Omitted:
 
 
 def _made_by(material: Material, extractor: str) -> StoredColumn | None:
-    for column in material.store.stimuli.values():
+    """The column of an extractor: the one of its name, else the first that it made."""
+    stimuli = material.store.stimuli
+    if (named := stimuli.get(extractor.replace("-", "_"))) is not None:
+        return named
+    for column in stimuli.values():
         producer = column.attrs["eegstore"].get("producer") or {}
         if column.entry.kind == "wide" and producer.get("name") == extractor:
             return column

@@ -81,12 +81,13 @@ def drawing(
     no_less = f"min-width:{least:.0f}px;" if least else ""
     return element(
         "svg",
-        element("title", title, id=f"{key}-title"),
+        element("title", title or description, id=f"{key}-title"),
         element("desc", description, id=f"{key}-desc"),
         *contents,
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",
-        aria_labelledby=f"{key}-title {key}-desc",
+        aria_labelledby=f"{key}-title",
+        aria_describedby=f"{key}-desc",
         class_=class_,
         style=f"{no_less}max-width:{width * 1.15:.0f}px",
     )

@@ -21,8 +21,8 @@ def number(value: float, digits: int = 3) -> str:
         return "–"
     if value == 0:
         return "0"
+    value = float(f"{value:.{digits - 1}e}")
     places = digits - 1 - math.floor(math.log10(abs(value)))
-    value = round(value, places)
     if 1e-4 <= abs(value) < 1e15:
         text = f"{value:,.{max(places, 0)}f}"
     else:
