@@ -238,7 +238,8 @@ def test_an_embedding_s_map_has_its_principal_components(
 
     values = store.stimuli["clip_image"][:].astype(np.float64)
     fitted = PCA(2).fit(values)
-    labels = [one.text() for one in page.one("svg", aria_labelledby="map-stimuli-clip_image-pca-title").all("text")]  # fmt: skip
+    drawn = page.one("svg", aria_labelledby="map-stimuli-clip_image-pca-title")
+    labels = [one.text() for one in drawn.all("text")]
     for one, share in enumerate(fitted.explained_variance_ratio_, 1):
         assert any(f"component {one} ({100 * share:.1f} % of variance)" in text for text in labels)
     points = fitted.transform(values)
@@ -387,6 +388,28 @@ def test_a_map_by_umap_is_beside_the_principal_components(
              page.one("figure", id="map-stimuli-clip_image").all("svg", role="img")]  # fmt: skip
     assert names == ["PCA", "UMAP"]
     assert "UMAP keeps neighbourhoods alone" in caption(page, "map-stimuli-clip_image")
+
+
+@pytest.mark.shared_data
+def test_real_eeg_has_the_averages_of_mne_and_no_evidence(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    mne = pytest.importorskip("mne")
+    file = shared_data / "eeglab-epochs" / "eeglab_data_epochs_ica.set"
+    eegstore.build({"source": {"plugin": "mne", "path": str(file)}}, tmp_path / "a.zarr")
+    out = report(eegstore.open_store(tmp_path / "a.zarr"), tmp_path / "a.html")
+    page = parse(out.read_text(encoding="utf-8"))
+    check_structure(page)
+    assert page.one("p", class_="verdict").text() == "No evidence of decoding in this store."
+    epochs = mne.read_epochs_eeglab(file, verbose="ERROR").pick("eeg")
+    epochs.apply_baseline((None, -1 / 128), verbose="ERROR")
+    chosen = epochs[np.flatnonzero(epochs.events[:, 2] == epochs.event_id["square/rt"])]
+    expected = dict(zip(chosen.ch_names, 1e6 * chosen.average().data, strict=True))
+    head, *rows = table(page, "evoked")
+    assert head[1] == "Oz, square/rt"
+    at = [int(np.argmin(np.abs(chosen.times - number(row[0])))) for row in rows]
+    found = [number(row[1].partition("±")[0]) for row in rows]
+    np.testing.assert_allclose(found, expected["Oz"][at], rtol=1e-3, atol=1e-2)
 
 
 def test_the_command_writes_the_page(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_bars_are_as_long_as_their_counts() -> None:
     np.testing.assert_allclose(widths, [full * 3 / 4, full / 4, full / 2], atol=0.06)
     second = chart.all("rect")[1]
     assert second.attributes["style"] == "fill:url(#k-p2)"  # told apart without its colour
-    assert f"{'b' * 16}…" in chart.text()
+    assert f"{'b' * 14}…" in chart.text()
 
 
 def test_an_estimate_has_its_interval_and_chance() -> None:

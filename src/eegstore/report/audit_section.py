@@ -57,6 +57,6 @@ def _finding(one: Finding) -> Markup:
 def _examples(examples: Sequence[str]) -> Markup | None:
     if not examples:
         return None
-    shown = [[", " if number else "", data(one, 80)]
+    shown = [["; " if number else "", data(one, 80)]
              for number, one in enumerate(examples[:MAX_EXAMPLES])]  # fmt: skip
     return element("p", "For example: ", shown, class_="small-print")

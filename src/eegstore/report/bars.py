@@ -19,7 +19,7 @@ TOP: Final = 24.0
 ROW: Final = 24.0
 BAR: Final = 14.0
 FOOT: Final = 44.0
-MAX_NAME: Final = 17
+MAX_NAME: Final = 15
 
 
 @dataclass(frozen=True)
