@@ -33,7 +33,8 @@ from eegstore.recording import record_evaluation
 from eegstore.retrieval import ranks
 from eegstore.root import beside
 from eegstore.rounds import concepts, first_of_content
-from planted import HOG, planted, write_images
+from handbook import ROOT, commands
+from planted_images import HOG, planted, write_images
 from samples import recipe
 
 pytest.importorskip("torch")
@@ -605,3 +606,27 @@ def test_the_command_leaves_beside_another_writer(store: eegstore.Store) -> None
             "evaluate", "planted.zarr", *ASK, "--record", cwd=store.folder.parent
         )  # fmt: skip
     check_refused(found, 6, "another writer holds the store")
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("_plugins")
+def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from tiny_clip import write_tiny_clip
+
+    model = str(write_tiny_clip(tmp_path / "model", width=16, image_size=16, projection_dim=36))
+    extract = [{"plugin": f"clip-{side}", "model": model} for side in ("image", "text")]
+    extract.append({"plugin": "likeness", "as": "ridge"})
+    store = planted(tmp_path, noise=1.0, splits={0: "train"}, extract=extract)
+    store.folder.rename(tmp_path / "things.zarr")
+    (tmp_path / "images" / "000_c0" / "0.png").rename(tmp_path / "photo.png")
+    (tmp_path / "images" / "000_c0" / "0.png").write_bytes((tmp_path / "photo.png").read_bytes())
+    page = (ROOT / "docs" / "evaluate.md").read_text()
+    ran = [words for words in commands(page) if "things.zarr" in words]
+    assert {words[0] for words in ran} == {"evaluate", "info", "search"}
+    assert len(ran) == 8
+    for words in ran:
+        assert run_command(*words, cwd=tmp_path).code == 0, words
+    assert (tmp_path / "nearest.png").is_file()
+    history = eegstore.open_store(tmp_path / "things.zarr").attributes.history
+    assert [one.evaluation is not None for one in history] == [False, True]

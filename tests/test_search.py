@@ -18,7 +18,7 @@ from eegstore import InputError, UsageError
 from eegstore.embed import read_image
 from eegstore.search import Gallery, search_image, search_text, search_trial
 from eegstore.sheet import FRAME, RIGHT, SIDE, draw_sheet, image_box
-from planted import HOG, planted
+from planted_images import HOG, planted
 
 GREEN = tuple(bytes.fromhex(RIGHT[1:]))
 

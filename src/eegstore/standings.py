@@ -43,12 +43,31 @@ class Standing:
     permuted: NDArray[np.float64]
 
 
-class _Places(NamedTuple):
-    """Where every item stands for each query of a part; (query, item)."""
+class _Scores(NamedTuple):
+    """Scores of some queries with the whole gallery, in double precision."""
 
-    better: torch.Tensor  # int64: items of a higher score
-    tied: torch.Tensor  # int64: items of the same score, itself included
-    best: torch.Tensor  # int64, (query,)
+    start: int  # the first query
+    given: torch.Tensor  # (query, item)
+    ordered: torch.Tensor  # (query, place): ascending
+    margin: torch.Tensor  # (query, 1): scores within it are tied
+
+    def standing(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """int64, (query, score): how many items score better, and how many the same."""
+        import torch
+
+        n_items = self.ordered.shape[1]
+        above = torch.searchsorted(self.ordered, scores + self.margin, right=True)
+        from_here = torch.searchsorted(self.ordered, scores - self.margin)
+        return n_items - above, above - from_here
+
+    def best(self) -> NDArray[np.int64]:
+        """int64, (query,): the item of the highest score; of tied ones the lowest row."""
+        import torch
+
+        rows = torch.arange(self.given.shape[1], device=self.given.device)
+        is_best = self.given >= self.ordered[:, -1:] - self.margin
+        best: NDArray[np.int64] = torch.where(is_best, rows, len(rows)).amin(1).cpu().numpy()
+        return best
 
 
 def standing(
@@ -81,11 +100,10 @@ def standing(
     products = Products(asked.queries, asked.gallery, metric, device, None)
     ranking = _Ranking(products, asked, shuffled)
     values, best = [], []
-    for places, start in ranking.places():
-        right = ranking.right_items(places, start)
-        values.append(measures(right, len(asked.gallery), ways))
-        best.append(places.best.cpu().numpy())
-        ranking.add(places, start)
+    for scores in ranking.scores():
+        values.append(measures(ranking.right_items(scores), len(asked.gallery), ways))
+        best.append(scores.best())
+        ranking.add(scores)
     return Standing(
         joined(values),
         np.concatenate(best),
@@ -118,63 +136,58 @@ class _Ranking:
         self.sums = torch.zeros(len(classes), dtype=torch.float64, device=device)
         self._part_rows = max(1, PART_VALUES // max(items, len(classes)))
 
-    def places(self) -> Iterator[tuple[_Places, int]]:
-        """Some queries at a time, with the number of the first."""
+    def scores(self) -> Iterator[_Scores]:
+        """Some queries at a time."""
         for block in self._products.blocks("queries"):
             vectors = block.rows.double() / block.norms[:, None]
             for start in range(0, len(vectors), self._part_rows):
                 part = slice(start, start + self._part_rows)
                 scores = vectors[part] @ self._gallery.T
                 margin = TIE * self._longest * block.lengths[part]
-                yield _places(scores, margin[:, None]), block.start + start
+                yield _Scores(block.start + start, scores, _ordered(scores), margin[:, None])
 
-    def right_items(self, places: _Places, start: int) -> RightItems:
+    def right_items(self, scores: _Scores) -> RightItems:
         """The right items of these queries."""
         import torch
 
-        answers = torch.from_numpy(self._asked.right[start : start + len(places.best)])
+        answers = torch.from_numpy(self._asked.right[scores.start :][: len(scores.given)])
         answers = answers.to(self._class.device)
         shape = (len(answers), self._n_classes + 1)  # the last class is that of no answer
         is_right = torch.zeros(shape, dtype=torch.bool, device=answers.device)
         is_right.scatter_(1, answers.where(answers >= 0, self._n_classes), True)
-        query, item = is_right[:, self._class].nonzero(as_tuple=True)
-        found = query, places.better[query, item], places.tied[query, item] - 1
-        return RightItems(*(one.cpu().numpy() for one in found))
+        of_item = is_right[:, self._class]
+        # As many columns as the query of the most right items has; those of others come last.
+        most = int(of_item.sum(1).max())
+        own, item = scores.given.where(of_item, -torch.inf).topk(most)
+        query, place = of_item.gather(1, item).nonzero(as_tuple=True)
+        better, tied = (one[query, place] for one in scores.standing(own))
+        return RightItems(*(one.cpu().numpy() for one in (query, better, tied - 1)))
 
-    def add(self, places: _Places, start: int) -> None:
+    def add(self, scores: _Scores) -> None:
         """Add the reciprocal ranks of what is right, and of what each permutation makes right."""
         import torch
 
-        reciprocal = self._harmonic[places.better + places.tied] - self._harmonic[places.better]
-        reciprocal /= places.tied
-        if self._n_classes < len(self._gallery):
-            shape = (len(reciprocal), self._n_classes)
-            best = torch.zeros(shape, dtype=torch.float64, device=reciprocal.device)
-            which = self._class.expand(len(reciprocal), -1)
-            reciprocal = best.scatter_reduce_(1, which, reciprocal, "amax")
-        else:
-            reciprocal = reciprocal[:, self._class.argsort()]
-        group = torch.from_numpy(self._asked.group[start : start + len(reciprocal)])
+        group = torch.from_numpy(self._asked.group[scores.start :][: len(scores.given)])
         wanted = self._classes[:, group.to(self._classes.device)].T.long()
-        self.sums += reciprocal.gather(1, wanted).sum(0)
+        shape = (len(wanted), self._n_classes)
+        best = torch.full(shape, -torch.inf, dtype=torch.float64, device=wanted.device)
+        best.scatter_reduce_(1, self._class.expand(len(wanted), -1), scores.given, "amax")
+        if self._n_classes < wanted.shape[1]:
+            reciprocal = self._reciprocal(scores, best).gather(1, wanted)
+        else:
+            reciprocal = self._reciprocal(scores, best.gather(1, wanted))
+        self.sums += reciprocal.sum(0)
+
+    def _reciprocal(self, scores: _Scores, own: torch.Tensor) -> torch.Tensor:
+        """float64, (query, score): the expected reciprocal rank of an item of each score."""
+        better, tied = scores.standing(own)
+        return (self._harmonic[better + tied] - self._harmonic[better]) / tied
 
 
-def _places(scores: torch.Tensor, margin: torch.Tensor) -> _Places:
-    """The standing of every item from float64 (query, item), ties within a margin."""
+def _ordered(scores: torch.Tensor) -> torch.Tensor:
+    """The scores of each query, ascending; numpy sorts them several times as fast as torch."""
     import torch
 
-    ordered, order = scores.sort(dim=1, descending=True, stable=True)
-    places = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
-    falls = ordered[:, :-1] - ordered[:, 1:] > margin
-    better, tied = torch.empty_like(order), torch.ones_like(order)
-    if falls.all():
-        # A copy: the view would keep all of the order in memory.
-        return _Places(better.scatter_(1, order, places), tied, order[:, 0].clone())
-    edge = torch.ones_like(falls[:, :1])
-    first = places.where(torch.cat([edge, falls], 1), 0).cummax(1).values
-    after = places.where(torch.cat([falls, edge], 1), scores.shape[1]).flip(1)
-    last = after.cummin(1).values.flip(1)
-    better.scatter_(1, order, first)
-    tied.scatter_(1, order, last - first + 1)
-    best = torch.where(better == 0, places, scores.shape[1]).amin(1)
-    return _Places(better, tied, best)
+    if scores.device.type != "cpu":
+        return scores.sort(dim=1).values
+    return torch.from_numpy(np.sort(scores.numpy(), axis=1))

@@ -6,6 +6,11 @@ The 10 best of a gallery of 65,000 vectors of 512 numbers, for 16,384 queries (`
 The bare product is ``torch.mm`` of blocks of the same shape into one buffer, of vectors that are
 normalised already. The sides take turns, and the ratios are medians of those of each round.
 faiss is left out where it is not installed (``pip install faiss-cpu``).
+
+Then one query alone, as ``eegstore search`` asks it, of a gallery that is held in memory: next to
+the bare product of one vector, and to faiss' exact search of one. And ``standing``, by which
+``eegstore evaluate`` ranks the whole gallery and permutes, next to the bare product in double
+precision.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +27,10 @@ import torch
 from rounds import Row
 
 from eegstore.products import BLOCK_ROWS
+from eegstore.resampling import shuffles
 from eegstore.retrieval import ranks, top_k
+from eegstore.search import Gallery
+from eegstore.standings import standing
 
 N_GALLERY, WIDTH, K = 65_000, 512, 10
 
@@ -44,7 +53,7 @@ def multiply(queries: torch.Tensor, gallery: torch.Tensor) -> None:
             torch.mm(part, block.T, out=buffer[: shape[0] * shape[1]].view(shape))
 
 
-def searcher(queries: np.ndarray, gallery: np.ndarray) -> Callable[[], object] | None:
+def searcher(gallery: np.ndarray) -> Callable[[np.ndarray], object] | None:
     """A search by faiss in as many threads, or none."""
     try:
         import faiss
@@ -54,7 +63,7 @@ def searcher(queries: np.ndarray, gallery: np.ndarray) -> Callable[[], object] |
     faiss.omp_set_num_threads(torch.get_num_threads())
     index = faiss.IndexFlatIP(WIDTH)
     index.add(gallery)
-    return lambda: index.search(queries, K)
+    return lambda queries: index.search(queries, K)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -82,8 +91,8 @@ def rows(quick: bool) -> list[Row]:
         "top_k": lambda: top_k(queries, gallery, K),
         "ranks": lambda: ranks(queries, gallery, targets),
     }
-    if search := searcher(*(values.numpy() for values in unit)):
-        ways["faiss"] = search
+    if search := searcher(unit[1].numpy()):
+        ways["faiss"] = lambda: search(unit[0].numpy())
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(n_rounds):
         for name, way in ways.items():
@@ -102,6 +111,55 @@ def rows(quick: bool) -> list[Row]:
     return found
 
 
+def single() -> list[Row]:
+    """One query of a gallery in memory: milliseconds, and ratios of the rounds."""
+    queries, vectors_ = vectors(64)
+    unit = vectors_ / np.linalg.norm(vectors_, axis=1, keepdims=True)
+    gallery = Gallery.__new__(Gallery)
+    gallery._unit, gallery.items = unit, np.arange(N_GALLERY)
+    gallery._concepts = gallery._paths = np.full(N_GALLERY, "")
+    asked = [query / np.linalg.norm(query) for query in queries]
+    ways: dict[str, Callable[[np.ndarray], object]] = {
+        "product of one": lambda query: unit @ query,
+        "search": lambda query: gallery.nearest(query, K),
+    }
+    if search := searcher(unit):
+        ways["faiss of one"] = lambda query: search(query[None])
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for query in asked:
+        for name, way in ways.items():
+            times[name].append(seconds(lambda way=way, query=query: way(query)))
+    for name, taken in times.items():
+        print(f"{name}: median {1000 * statistics.median(taken):.1f} ms")
+    return [Row("search to the bare product of one", ratio(times, "search", "product of one"), "")]
+
+
+def ranked() -> list[Row]:
+    """The pass of ``evaluate``, with 1,000 permutations, to the product in double precision."""
+    n, width = 8_192, WIDTH
+    rng = np.random.default_rng(1)
+    queries, gallery = (rng.normal(size=(n, width)).astype(np.float32) for _ in range(2))
+    rows = np.arange(n)
+    asked: Any = SimpleNamespace(
+        queries=queries, gallery=gallery, right=rows[:, None], item_class=rows, group=rows,
+        group_class=rows,
+    )  # fmt: skip
+    shuffled = shuffles(n, 1000, rng)
+    exact = [torch.from_numpy(one).double() for one in (queries, gallery)]
+    ways: dict[str, Callable[[], object]] = {
+        "product in double": lambda: [part @ exact[1].T for part in exact[0].split(256)],
+        "standing": lambda: standing(asked, shuffled, (2, 10, 200)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(3):
+        for name, way in ways.items():
+            times[name].append(seconds(way))
+    for name, taken in times.items():
+        print(f"{name}, {n:,} x {n:,}: {' '.join(f'{value:.2f}' for value in taken)} s")
+    many = ratio(times, "standing", "product in double")
+    return [Row("standing with 1,000 permutations to the product in double", many, "")]
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -109,6 +167,8 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads")
     for name, measured, limit, most in rows(parser.parse_args().quick):
         print(f"{name}: {measured:.3f} ({limit}; bound {most:.3f})")
+    for name, measured, *_ in [*single(), *ranked()]:
+        print(f"{name}: {measured:.2f}")
 
 
 if __name__ == "__main__":
