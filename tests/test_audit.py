@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +14,15 @@ import pytest
 
 import eegstore
 from command import run_command
-from eegstore import Block, ColumnSpec, InputError, Splits, Store, audit_images, registry, sketching
-from eegstore.audit import CHECKS, Audit, audit, examine
+from eegstore import Block, ColumnSpec, InputError, Splits, Store, registry, sketching
+from eegstore.audit import CHECKS, audit, examine
 from eegstore.audit_pages import verdict
 from eegstore.audit_rows import Rows
 from eegstore.findings import Finding
-from eegstore.memory import empty
+from handbook import ROOT, commands
+from handbook import blocks as code_blocks
 from samples import write_npy
-from studies import CONCEPTS, LEAKS, Study, clean, everything, path
+from studies import CONCEPTS, LEAKS, clean, everything, path
 
 NAMES = [check.name for check in CHECKS]
 
@@ -52,7 +54,9 @@ class Peak:
         return ColumnSpec(("channel",), inputs["eeg"].shape[:1], "float32")
 
     def fit(self, blocks: Iterable[Block]) -> dict[str, Any]:
-        return {"mean": np.concatenate([block["eeg"].max(axis=-1) for block in blocks]).mean(axis=0)}
+        return {
+            "mean": np.concatenate([block["eeg"].max(axis=-1) for block in blocks]).mean(axis=0)
+        }
 
     def restore(self, state: Any) -> None:
         object.__setattr__(self, "_mean", state["mean"])
@@ -239,7 +243,9 @@ def test_a_column_fitted_to_another_split_is_found(tmp_path: Path) -> None:
     committed = dict(fitted)
     fitted["key"] = "0" * 64
     found = of(audit(store), "fitted-on-test")
-    assert found.examples == ["trials/peak: fitted on train rows of a split that is not the store's"]
+    assert found.examples == [
+        "trials/peak: fitted on train rows of a split that is not the store's"
+    ]
     fitted.update(committed, split="test")
     assert of(audit(store), "fitted-on-test").examples == ["trials/peak: fitted on the split test"]
 
@@ -340,6 +346,17 @@ def test_a_trial_that_is_not_valid_is_left_out(tmp_path: Path) -> None:
     assert serious(audit(study.build(tmp_path, source=source))) == set()
 
 
+def test_a_store_of_which_nothing_is_valid_has_nothing_to_check(tmp_path: Path) -> None:
+    eeg = np.full((6, 2, 16), np.nan, dtype=np.float32)
+    write_npy(tmp_path / "npy", train_data=eeg, train_labels=np.arange(6))
+    source = {"plugin": "npy", "path": str(tmp_path / "npy"), "sfreq": 8.0, "allow_skips": True}
+    eegstore.build({"source": source}, tmp_path / "s.zarr", executor="serial")
+    found = examine(eegstore.open_store(tmp_path / "s.zarr"))
+    assert found.findings == []
+    assert set(found.not_checked) == set(NAMES)
+    assert verdict(found) == "nothing could be checked"
+
+
 def test_padding_is_no_signal(tmp_path: Path) -> None:
     study = clean()
     train, test = study.at(split="train"), study.at(split="test")
@@ -437,3 +454,19 @@ def test_real_epochs_that_overlap_are_found(shared_data: Path, tmp_path: Path) -
     assert serious(found.findings) == {"overlapping-windows", "class-imbalance"}
     labels = of(found.findings, "class-imbalance")
     assert labels.examples[0].startswith("test: label 1 in 90.0% of 20 trials; 3 labels")
+
+
+def test_the_page_of_the_audit_has_a_section_of_every_check() -> None:
+    text = (ROOT / "docs" / "audit.md").read_text()
+    assert re.findall(r"^### (.+)$", text, re.MULTILINE) == NAMES
+    shown = {tuple(words) for words in commands(text)}
+    assert ("audit", "STORE", "--strict") in shown
+
+
+def test_what_the_page_shows_in_python_runs(blocks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(blocks.parent)
+    (code,) = code_blocks((ROOT / "docs" / "audit.md").read_text(), "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["errors"] == []
+    assert names["reasons"] == {}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.audit_rows import TRAIN, Rows
-from eegstore.findings import Finding, few
+from eegstore.findings import Finding, NotCheckedError, few
 from eegstore.neighbours import partners
 from eegstore.sketching import BLOCK_BYTES, Signal, lines, without_trend
 from eegstore.wording import plural
@@ -26,6 +26,8 @@ Pairs = NDArray[np.int64]
 
 def near_duplicate_trials(rows: Rows) -> Iterator[Finding]:
     """Trials whose EEG is a copy of another's: to the bit, or but for gain, offset and noise."""
+    if not len(rows):
+        raise NotCheckedError("no trial is valid")
     signal = rows.signal
     exact = _exact(rows, signal.checksum)
     found = partners(signal.sketch, rows.part, SKETCH_ALIKE)
