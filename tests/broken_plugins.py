@@ -249,6 +249,7 @@ class PairsTwo(Pairing):
     """The two stimuli of the trial's label."""
 
     made_from: ClassVar[tuple[str, ...]] = ("label",)
+    cardinality: ClassVar[str] = "many"
 
     def pairs(self, rows: Any) -> Pairs:
         first = super().pairs(rows)
@@ -267,6 +268,18 @@ class PairsTwice(PairsTwo):
 class MoreWithoutScores(PairsTwo):
     def pairs(self, rows: Any) -> Pairs:
         return replace(super().pairs(rows), more_score=None)
+
+
+class ClaimsOneToOne(Pairing):
+    cardinality: ClassVar[str] = "one-to-one"
+
+
+class ClaimsOneOfTwo(PairsTwo):
+    cardinality: ClassVar[str] = "one"
+
+
+class ClaimsTwoToTwo(Pairing):
+    cardinality: ClassVar[str] = "two-to-two"
 
 
 class MadeFromAnything(Pairing):
@@ -523,6 +536,7 @@ BROKEN: dict[str, dict[str, list[Any]]] = {
         "rows-exist": [RowBeyond()],
         "more-described": [PairsTwice(), MoreWithoutScores()],
         "made-from-named": [MadeFromAnything()],
+        "cardinality-kept": [ClaimsOneToOne(), ClaimsOneOfTwo(), ClaimsTwoToTwo()],
         "unlabelled-unpaired": [PairsTheUnlabelled()],
         "deterministic": [DrawsPairs()],
         "permuted": [PairsByPosition()],

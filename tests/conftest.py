@@ -6,8 +6,11 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from eegstore import registry
 
 PROMISES = {
     "P1": "SIGKILL at any moment, then resume: the same bytes",
@@ -40,6 +43,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real recordings is not beside the project")
     return folder
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Add classes to the plugins that this process finds, as an installed distribution would.
+
+    Of two with one name the last that was added counts.
+    """
+
+    def add(*classes: type[Any], kind: str = "extractor") -> None:
+        added = tuple(
+            registry.Plugin(kind, one.name, one.version, "theirs", "1.0", "ok", one)
+            for one in classes
+        )
+        found = added + registry.plugins()
+        monkeypatch.setattr(registry, "plugins", lambda: found)
+
+    return add
 
 
 @pytest.fixture

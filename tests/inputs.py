@@ -115,6 +115,22 @@ def model(folder: Path, side: str) -> Recipe:
     return recipe | {"extract": [section]}
 
 
+def compared(folder: Path, pairing: str) -> Recipe:
+    """A pairing of the columns that the conformance kit has in both tables."""
+    return {
+        "pairing": {
+            "plugin": pairing, "query": "trials/embedding", "gallery": "stimuli/embedding"
+        }
+    }  # fmt: skip
+
+
+def published(folder: Path) -> Recipe:
+    """A split by the labels of the conformance kit's trials."""
+    path = folder / "split.json"
+    path.write_text(json.dumps({"train": [0, 1], "val": [2], "test": [3]}))
+    return {"split": {"plugin": "published", "path": str(path), "by": "label"}}
+
+
 INPUT: dict[str, Callable[[Path], Recipe]] = {
     "npy": npy,
     "hdf5": hdf5,

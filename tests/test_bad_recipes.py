@@ -53,7 +53,7 @@ RECIPES: dict[str, tuple[Content, tuple[str, ...]]] = {
     ),
     "unknown option of an extractor": (
         section("[[extract]]", "hog", "sice = 32"),
-        ("[[extract]] 0 (hog): sice: unknown key; did you mean 'size'?",),
+        ("[[extract]] 1 (hog): sice: unknown key; did you mean 'size'?",),
     ),
     "wrong type": (
         option('n_trials = "8"'), ("[source]: n_trials: got '8', expected a valid integer",),
@@ -91,16 +91,17 @@ RECIPES: dict[str, tuple[Content, tuple[str, ...]]] = {
     "no time at all": (option("timeout_s = 0"), ("source.timeout_s: got 0, expected greater",)),
     "one column twice": (
         text('[[extract]]\nplugin = "temporal"\n' * 2),
-        ("[[extract]] 1 (temporal): trials has a column 'temporal' already", 'as = "…"'),
+        ("[[extract]] 2 (temporal): trials has a column 'temporal' already", 'as = "…"'),
     ),
     "a column of a taken name": (
         section("[[extract]]", "temporal", 'as = "label"'), ("trials has a column 'label'",),
     ),
     "a column that is a path": (
-        section("[[extract]]", "temporal", 'as = "../eeg"'), ("extract.0.as: got '../eeg', exp",),
+        section("[[extract]]", "temporal", 'as = "../eeg"'), ("[[extract]] 1: as: got '../eeg'",),
     ),
     "a column of 300 letters": (
-        section("[[extract]]", "temporal", f'as = "{"a" * 300}"'), ("extract.0.as: got 'aaaa",),
+        section("[[extract]]", "temporal", f'as = "{"a" * 300}"'),
+        ("[[extract]] 1: as: got 'aaaa",),
     ),
     "file not found": (
         '[source]\nplugin = "npy"\npath = "absent"\nsfreq = 128\n', ("absent: no folder, exp",),

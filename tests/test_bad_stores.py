@@ -297,7 +297,7 @@ def test_what_an_interrupted_build_has_done_is_not_dropped_without_a_word(tmp_pa
     (tmp_path / "recipe.toml").write_text(recipe.replace("size = 16", "size = 32"))
     outcome = run_command(*command, cwd=tmp_path, env=env | {"SOUND": "1"})
     check_refused(outcome, 3, "out.zarr: would lose the finished shards of stimuli/hog (1) of an "
-                  "interrupted build: extract.0.size 16 → 32; ", "--overwrite")  # fmt: skip
+                  "interrupted build: [[extract]] 1: size 16 → 32; ", "--overwrite")  # fmt: skip
     assert tree(tmp_path / "out.zarr") == before
     outcome = run_command(*command, "--plan", cwd=tmp_path, env=env | {"SOUND": "1"})
     told = " ".join(outcome.out.split())

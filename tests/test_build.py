@@ -23,7 +23,6 @@ from eegstore import (
     commit,
     plan,
     prepare,
-    registry,
 )
 from eegstore_plugins.hog import Hog
 from eegstore_plugins.spectral import Spectral
@@ -52,21 +51,6 @@ class Peak:
 
 
 Register = Callable[..., None]
-
-
-@pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Add extractor classes to the registry, as an installed distribution would."""
-    installed = registry.plugins()
-
-    def add(*classes: type[Any]) -> None:
-        added = tuple(
-            registry.Plugin("extractor", one.name, one.version, "theirs", "1.0", "ok", one)
-            for one in classes
-        )
-        monkeypatch.setattr(registry, "plugins", lambda: installed + added)
-
-    return add
 
 
 def only(*extractors: str) -> dict[str, Any]:

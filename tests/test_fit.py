@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 import eegstore
-from eegstore import Block, ColumnSpec, InputError, PluginError, RecipeError, registry
+from eegstore import Block, ColumnSpec, InputError, PluginError, RecipeError, builder, render
 from eegstore.states import decoded, encoded
 from samples import EEG, data_files, modified, recipe
 from third_party import IMPORTS, lay_out
@@ -103,20 +104,10 @@ class Brightness:
 
 
 @pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The extractors of this module are installed, and others on request."""
+def own_extractors(register: Callable[..., None]) -> None:
+    """The extractors of this module are installed."""
     seen.clear()
-    found = registry.plugins()
-
-    def add(*classes: type[Any]) -> None:
-        added = tuple(
-            registry.Plugin("extractor", one.name, one.version, "theirs", "1.0", "ok", one)
-            for one in (Centred, Scaled, Brightness, *classes)
-        )
-        monkeypatch.setattr(registry, "plugins", lambda: found + added)
-
-    add()
-    return add
+    register(Centred, Scaled, Brightness)
 
 
 def extracting(*names: str, **changes: Any) -> dict[str, Any]:
@@ -167,7 +158,9 @@ def test_a_fitted_extractor_reads_another_ones_column(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.trials["scaled"][:], expected)
 
 
-def test_of_stimuli_those_that_train_trials_show_are_fitted_on(tmp_path: Path) -> None:
+def test_of_stimuli_those_that_train_trials_show_are_fitted_on(
+    tmp_path: Path, register: Callable[..., None]
+) -> None:
     @dataclass(frozen=True)
     class Half:
         """Trials of the digits from 6 are tests."""
@@ -178,12 +171,9 @@ def test_of_stimuli_those_that_train_trials_show_are_fitted_on(tmp_path: Path) -
         def __call__(self, trials: Any, stimulus: Any, stimuli: Any) -> Any:
             return np.where(stimulus < 6, "train", "test")
 
-    installed = registry.plugins()
-    with pytest.MonkeyPatch.context() as patch:
-        half = registry.Plugin("split", "half", "1", "theirs", "1.0", "ok", Half)
-        patch.setattr(registry, "plugins", lambda: (*installed, half))
-        changed = extracting("brightness", split={"plugin": "half"})
-        eegstore.build(changed, tmp_path / "a.zarr")
+    register(Half, kind="split")
+    changed = extracting("brightness", split={"plugin": "half"})
+    eegstore.build(changed, tmp_path / "a.zarr")
     store = eegstore.open_store(tmp_path / "a.zarr")
     assert seen == [("brightness", 6, 0)]
     means = np.array([store.image(row).mean() for row in range(10)])
@@ -287,7 +277,9 @@ def test_a_change_elsewhere_does_not_fit_anew(tmp_path: Path) -> None:
     assert seen == [("centred", 45, 45)]
 
 
-def test_a_pairing_cannot_read_what_follows_from_it(tmp_path: Path) -> None:
+def test_a_pairing_cannot_read_what_follows_from_it(
+    tmp_path: Path, register: Callable[..., None]
+) -> None:
     @dataclass(frozen=True)
     class ByFitted:
         """Reads a fitted column."""
@@ -299,14 +291,27 @@ def test_a_pairing_cannot_read_what_follows_from_it(tmp_path: Path) -> None:
         def __call__(self, trials: Any, stimuli: Any, columns: Any) -> Any:
             raise AssertionError
 
-    installed = registry.plugins()
-    with pytest.MonkeyPatch.context() as patch:
-        mine = registry.Plugin("pairing", "by-fitted", "1", "theirs", "1.0", "ok", ByFitted)
-        patch.setattr(registry, "plugins", lambda: (*installed, mine))
-        changed = extracting("centred", pairing={"plugin": "by-fitted"})
-        with pytest.raises(RecipeError, match=r"trials/centred, which is fitted .* a cycle"):
-            eegstore.build(changed, tmp_path / "a.zarr")
+    register(ByFitted, kind="pairing")
+    changed = extracting("centred", pairing={"plugin": "by-fitted"})
+    with pytest.raises(RecipeError, match=r"trials/centred, which is fitted .* a cycle"):
+        eegstore.build(changed, tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()
+
+
+def test_without_a_split_it_is_told_that_all_rows_are_fitted_on(tmp_path: Path) -> None:
+    said = "trials/centred: fitted on all rows, as the recipe has no [split]"
+    for split, hints, n_rows in ((None, [said], 60), ({"plugin": "random"}, [], 48)):
+        changed = extracting("centred", split=split)
+        planned = builder.plan(changed, tmp_path / "absent.zarr")
+        assert [hint for hint in planned.hints if "fitted" in hint] == hints
+        done = eegstore.build(changed, tmp_path / f"{n_rows}.zarr")
+        assert [hint for hint in done.hints if "fitted" in hint] == hints
+        assert seen.pop() == ("centred", n_rows, n_rows)
+        for shown in (render.plan(planned), render.report(done)):
+            console = Console(width=200)
+            with console.capture() as captured:
+                console.print(shown)
+            assert (f"note: {said}\n" in captured.get()) == bool(hints)
 
 
 def test_without_train_rows_the_build_says_so(tmp_path: Path) -> None:
@@ -321,7 +326,7 @@ def test_without_train_rows_the_build_says_so(tmp_path: Path) -> None:
         eegstore.build(changed, tmp_path / "a.zarr")
 
 
-def test_what_is_no_state_is_refused(tmp_path: Path, installed: Callable[..., None]) -> None:
+def test_what_is_no_state_is_refused(tmp_path: Path, register: Callable[..., None]) -> None:
     for given_, message in (
         ([1], r"fit\(\) gave list, expected a Mapping"),
         ({"a": object()}, r"fit\(\) gave objects as 'a', expected numbers or strings"),
@@ -336,13 +341,13 @@ def test_what_is_no_state_is_refused(tmp_path: Path, installed: Callable[..., No
             def fit(self, blocks: Any, given_: Any = given_) -> Any:
                 return given_
 
-        installed(Odd)
+        register(Odd)
         with pytest.raises(PluginError, match=message):
             eegstore.build(extracting("odd"), tmp_path / "a.zarr", overwrite=True)
 
 
 def test_a_fit_that_is_not_deterministic_is_found(
-    tmp_path: Path, installed: Callable[..., None]
+    tmp_path: Path, register: Callable[..., None]
 ) -> None:
     @dataclass(frozen=True)
     class Rolled(Centred):
@@ -353,13 +358,13 @@ def test_a_fit_that_is_not_deterministic_is_found(
         def fit(self, blocks: Any) -> Any:
             return {"mean": np.random.default_rng().normal(size=4), "names": np.array(["a", "b"])}
 
-    installed(Rolled)
+    register(Rolled)
     with pytest.raises(PluginError, match="gave other values when it was called again"):
         eegstore.build(extracting("rolled"), tmp_path / "a.zarr", check_determinism=True)
 
 
 def test_blocks_have_as_few_rows_as_an_extractor_wants(
-    tmp_path: Path, installed: Callable[..., None]
+    tmp_path: Path, register: Callable[..., None]
 ) -> None:
     sizes: list[int] = []
 
@@ -387,7 +392,7 @@ def test_blocks_have_as_few_rows_as_an_extractor_wants(
             assert block.n_rows == len(block["eeg"]) == len(block.n_valid)
             return np.arange(block.start, block.stop)
 
-    installed(Few)
+    register(Few)
     eegstore.build(extracting("few"), tmp_path / "a.zarr")
     assert sizes == [7] * 8 + [4]
     values = eegstore.open_store(tmp_path / "a.zarr").trials["few"][:]
@@ -400,7 +405,7 @@ def test_blocks_have_as_few_rows_as_an_extractor_wants(
 
 @pytest.mark.parametrize("device", ["cuda:97", "cuda:x"])
 def test_a_device_that_is_not_there_is_refused_before_anything_runs(
-    tmp_path: Path, installed: Callable[..., None], device: str
+    tmp_path: Path, register: Callable[..., None], device: str
 ) -> None:
     @dataclass(frozen=True)
     class Elsewhere(Centred):
@@ -409,7 +414,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_runs(
         name: ClassVar[str] = "elsewhere"
         device: str = field(default="cpu", metadata={"description": "Where it runs."})
 
-    installed(Elsewhere)
+    register(Elsewhere)
     changed = recipe(extract=[{"plugin": "elsewhere", "device": device}])
     with pytest.raises(RecipeError, match=f"device is '{device}', but torch sees"):
         eegstore.build(changed, tmp_path / "a.zarr")

@@ -14,9 +14,9 @@ from eegstore import ColumnSpec, PluginError, RecipeError
 from eegstore.root import build_folder
 from eegstore.states import decoded, encoded
 from samples import data_files, recipe
-from test_fit import Centred, extracting, installed, seen
+from test_fit import Centred, extracting, own_extractors, seen
 
-__all__ = ["installed"]
+__all__ = ["own_extractors"]
 SPECTRAL, CENTRED = {"plugin": "spectral", "as": "centred_state"}, {"plugin": "centred"}
 
 
@@ -27,7 +27,7 @@ def test_a_state_and_a_column_of_one_name_are_refused(tmp_path: Path, sections: 
     assert not (tmp_path / "a.zarr").exists()
 
 
-def test_a_state_and_an_axis_of_one_name_are_refused(tmp_path: Path, installed: Any) -> None:
+def test_a_state_and_an_axis_of_one_name_are_refused(tmp_path: Path, register: Any) -> None:
     @dataclass(frozen=True)
     class Hidden(Centred):
         """Has an axis of hidden states."""
@@ -37,7 +37,7 @@ def test_a_state_and_an_axis_of_one_name_are_refused(tmp_path: Path, installed: 
         def describe(self, inputs: Any) -> ColumnSpec:
             return ColumnSpec(("state",), (2,), "float32", {"state": ["a", "b"]})
 
-    installed(Hidden)
+    register(Hidden)
     with pytest.raises(RecipeError, match="the axis 'hidden_state' of trials/hidden"):
         eegstore.build(extracting("hidden"), tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()

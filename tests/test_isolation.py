@@ -50,7 +50,9 @@ UNUSABLE = {
         named("asking").replace("__call__(self, block)", "__call__(self, block, device)"),
         "Odd.__call__(self, block, device) cannot be called with (block)",
     ),
-    "spectral": Broken(named("spectral"), "the name is taken: claimed by eegstore, spectral"),
+    "spectral": Broken(
+        named("spectral"), "the name is that of a built-in plugin: choose another name"
+    ),
     "ancient": Broken(
         "EEGSTORE_PLUGIN_API = 0\n" + named("ancient"),
         "PluginError: targets plugin API 0, this eegstore has 1",
@@ -194,7 +196,8 @@ def test_a_recipe_that_names_one_that_cannot_be_used_is_stopped_by_the_reason(
     assert checked.code == 4
     assert "1 failed" in checked.out
     shown = run_command("plugins", "show", name, cwd=tmp_path, env=twelve)
-    assert shown.code == 0
+    assert shown.code == 4
+    assert "version" not in shown.out.splitlines()[0] or name == "asking"
     assert f"cannot be used: {UNUSABLE[name].reason}"[:60] in shown.out
 
 
@@ -235,9 +238,8 @@ def test_the_conformance_kit_names_one_that_misbehaves(tmp_path, twelve, name):
     failed = {one["name"]: one["detail"] for one in checked["checks"] if one["passed"] is False}
     assert MISBEHAVING[name].finds in failed
     assert all(failed.values())
-    assert f"extractor/{name}: {len(failed)} of {len(checked['checks'])} checks failed" in lines_of(
-        outcome.err
-    )
+    count = f"{len(failed)} of {len(checked['checks'])} checks failed"
+    assert f"extractor/{name}: {count}: {', '.join(failed)}" in lines_of(outcome.err)
 
 
 def test_debug_shows_the_traceback_of_a_plugin_that_cannot_be_used(tmp_path, twelve):

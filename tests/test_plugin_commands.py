@@ -91,8 +91,8 @@ def test_show_tells_what_a_plugin_is(tmp_path, odd):
     words = " ".join(shown.split())
     assert "reads trials/eeg" in words
     assert "writes trials/odd: float32, 64 × 3 (channel, lag) in uV" in words
-    assert "sfreq number 250.0 Hz Sampling rate. (> 0" in words
-    assert "n integer (none) How many. (≥ 2)" in words
+    assert "sfreq number 250.0 Hz Sampling rate. (>0, ≤10000.0)" in words
+    assert "n integer (none) How many. (≥2)" in words
     assert "span [number, number] [0.0, 0.5]" in words
     assert "names list of string []" in words
     assert shown.endswith('[[extract]]\nplugin = "odd"\n')
@@ -171,6 +171,37 @@ def test_the_bare_command_lists_as_ever(tmp_path):
     assert [f"{row['kind']}/{row['name']}" for row in rows] == BUILT_IN
 
 
+def test_show_of_a_broken_plugin_tells_the_reason_and_exits_with_4(tmp_path):
+    found = lay_out(tmp_path / "site", "import absent_module\n")
+    reason = "ModuleNotFoundError: No module named 'absent_module' (theirs.py:1)"
+    words = " ".join(run("show", "theirs", cwd=tmp_path, code=4, **found).out.split())
+    traceback = "--debug shows its traceback"
+    assert words == f"theirs of theirs 1.0 cannot be used: {reason}; {traceback}"
+    facts = json.loads(run("show", "theirs", "--json", cwd=tmp_path, code=4, **found).out)
+    assert (facts["distribution"], facts["status"]) == ("theirs 1.0", reason)
+    lacking = plugin("extractor", ODD.replace("def __call__", "def call"))
+    found = lay_out(tmp_path / "site", lacking)
+    shown = run("show", "odd", cwd=tmp_path, code=4, **found).out
+    assert shown.splitlines()[0].rstrip() == "extractor/odd  version 1, of theirs 1.0"
+    assert "cannot be used: Odd lacks __call__\n" in shown
+
+
+def test_a_bound_is_not_broken_into_two_lines(tmp_path, odd):
+    for pad in (0, 4, 8, 12):
+        body = ODD.replace("Sampling rate.", f"Sampling {'x' * pad} rate.")
+        shown = run("show", "odd", cwd=tmp_path, **odd(body=body)).out
+        assert "(>0," in shown
+        assert "≤10000.0)" in shown
+
+
+def test_new_says_which_kind_was_meant(tmp_path):
+    outcome = run_command("plugins", "new", "mine", "--kind", "extracter", cwd=tmp_path)
+    check_refused(outcome, 2, "--kind extracter: ", "did you mean 'extractor'?")
+    shown = " ".join(run("new", "--help", cwd=tmp_path, COLUMNS="200").out.split())
+    assert f"{', '.join(list(SUMMARIES)[:-1])} or {list(SUMMARIES)[-1]}." in shown
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", SUMMARIES)
 def test_new_prints_the_files_and_three_commands(tmp_path, kind):
     shown = run("new", f"my-{kind}", "--kind", kind, cwd=tmp_path).out
@@ -234,8 +265,10 @@ def test_new_has_no_class_of_a_name_that_it_imports(tmp_path):
         scaffold(name, "extractor", tmp_path / name)
         code = (tmp_path / name / "src" / name.replace("-", "_") / "__init__.py").read_text()
         assert "Extractor:\n" in code
-    with pytest.raises(UsageError, match="--kind executor: expected one of extractor, source"):
-        scaffold("mine", "executor", tmp_path / "mine")
+    with pytest.raises(
+        UsageError, match=r"--kind extracter: not a kind .*; did you mean 'extractor'"
+    ):
+        scaffold("mine", "extracter", tmp_path / "mine")
 
 
 def outcomes(outcome: Outcome) -> list[dict[str, Any]]:
@@ -259,8 +292,14 @@ def test_check_prints_a_table_of_what_was_tried(tmp_path):
 def test_check_tells_what_failed_and_exits_with_4(tmp_path):
     found = lay_out(tmp_path / "site", extractor("return block['eeg'].mean()"))
     outcome = run("check", "odd", cwd=tmp_path, code=4, **found)
-    assert "FAILED" in outcome.out
-    assert outcome.err.startswith("eegstore: extractor/odd: ")
+    table = [line.split() for line in outcome.out.splitlines() if line and line[0] != " "][2:]
+    words = [{"ok", "FAILED", "-"}.intersection(line[1:2]) for line in table]
+    n_failed = words.count({"FAILED"})
+    assert 0 < n_failed < len(words)
+    assert words[-n_failed:] == [{"FAILED"}] * n_failed
+    names = ", ".join(line[0] for line in table[-n_failed:])
+    said = f"eegstore: extractor/odd: {n_failed} of {len(words)} checks failed: {names}\n"
+    assert outcome.err == said
     (checked,) = outcomes(run("check", "odd", "--json", cwd=tmp_path, code=4, **found))
     assert (checked["kind"], checked["name"], checked["ok"]) == ("extractor", "odd", False)
     failed = [one for one in checked["checks"] if one["passed"] is False]
@@ -313,4 +352,4 @@ def test_check_says_what_is_no_project(tmp_path):
         (tmp_path / "pyproject.toml").write_text(text)
         check_refused(run_command("plugins", "check", ".", cwd=tmp_path), 3, part)
     outcome = run_command("plugins", "check", "./absent", cwd=tmp_path)
-    check_refused(outcome, 3, "absent/pyproject.toml: No such file or directory, expected a plugin")
+    check_refused(outcome, 3, "absent: no such folder, expected that of a plugin's project")

@@ -234,6 +234,48 @@ def test_a_build_says_which_package_made_what_is_missing(tmp_path):
     assert json.loads(told.out)["producer"]["distribution"] == "theirs"
 
 
+def test_a_build_says_what_an_installed_package_has_in_place_of_a_plugin(tmp_path):
+    site = tmp_path / "site"
+    env = lay_out(site, extractor(CALL))
+    (tmp_path / "recipe.toml").write_text(THEIRS + ODD)
+    assert run_command("build", "recipe.toml", "a.zarr", cwd=tmp_path, env=env).code == 0
+    lay_out(site, extractor(CALL).replace('"odd"', '"strange"'))
+    outcome = run_command("build", "recipe.toml", "a.zarr", cwd=tmp_path, env=env)
+    instead = (
+        "which is installed, has 'strange': the plugin may have another name now, to be changed"
+    )
+    check_refused(
+        outcome, 3, f"the store's was made by theirs 1.0; theirs 1.0, {instead} in the re"
+    )
+    lay_out(site, plugin("split", "def __call__(self, trials, stimulus, stimuli): ..."))
+    outcome = run_command("build", "recipe.toml", "a.zarr", cwd=tmp_path, env=env)
+    check_refused(outcome, 3, "theirs 1.0, which is installed, has no extractor: the plugin may")
+    lay_out(site, "import absent_module\n" + extractor(CALL))
+    outcome = run_command("build", "recipe.toml", "a.zarr", cwd=tmp_path, env=env)
+    check_refused(outcome, 4, "theirs, ModuleNotFoundError: No module named 'absent_module'",
+                  "made by theirs 1.0, which could not be loaded\n")  # fmt: skip
+
+
+def test_an_image_says_which_package_has_the_provider(tmp_path):
+    body = """
+def scan(self):
+    return Stimuli(image_path=["a"], label=np.zeros(1, dtype=int), concept=["a"], caption=["a"],
+                   content_id=["a"])
+def read(self, start, stop):
+    return [np.full((2, 2, 3), 7, dtype=np.uint8)]
+"""
+    env = lay_out(tmp_path / "site", plugin("stimuli", body))
+    (tmp_path / "recipe.toml").write_text(
+        THEIRS + '[stimuli]\nplugin = "odd"\n[pairing]\nplugin = "label"\nunmatched = "keep"\n'
+    )
+    assert run_command("build", "recipe.toml", "a.zarr", cwd=tmp_path, env=env).code == 0
+    remedy = (
+        r"no stimuli is called 'odd'; .*; the store's was made by theirs 1.0; run: pip install "
+    )
+    with pytest.raises(eegstore.RecipeError, match=remedy + "theirs==1.0$"):
+        eegstore.open_store(tmp_path / "a.zarr").image(0)
+
+
 def test_a_build_says_which_package_made_what_an_unfinished_build_has_done(tmp_path):
     code = f'if block.start:\n    raise ValueError("no")\n{CALL}'
     env = lay_out(tmp_path / "site", extractor(code))

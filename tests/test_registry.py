@@ -16,7 +16,9 @@ import pytest
 
 import eegstore
 from eegstore import PluginError, RecipeError, registry
+from eegstore.errors import HiddenPluginError
 from eegstore.hookspecs import HOOK_OF_KIND
+from eegstore.schema import recipe_schema
 
 PEAK = """
 from dataclasses import dataclass, field
@@ -143,21 +145,28 @@ def test_the_variable_eegstore_plugins_chooses_among_third_parties(install, monk
 BROKEN = {
     "import error": (
         "import a_module_that_is_not_there",
-        "ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+        r"ModuleNotFoundError: No module named 'a_module_that_is_not_there' \(broken.py:1\); --deb",
     ),
-    "syntax error": ("def broken(:", "SyntaxError: invalid syntax"),
-    "exit at import": ("import sys; sys.exit(3)", "SystemExit: 3"),
-    "error of many lines": ("raise ValueError('one\\n\\n  two')", "ValueError: one two"),
+    "syntax error": ("def broken(:", r"SyntaxError: .* \(broken.py, line 1\); --debug"),
+    "exit at import": ("import sys; sys.exit(3)", r"SystemExit: 3 \(broken.py:1\); --debug shows"),
+    "error of many lines": (
+        "raise ValueError('one\\n\\n  two')",
+        r"ValueError: one two \(broken.py:1\); --debug",
+    ),
     "endless error": ("raise ValueError('word ' * 1000)", "ValueError: word word"),
     "unknown hook": (
         PEAK.replace("def eegstore_extractors", "def eegstore_extractor"),
-        "PluginValidationError: unknown hook 'eegstore_extractor'",
+        "PluginValidationError: unknown hook 'eegstore_extractor' in plugin 'broken'; did you mean "
+        r"'eegstore_extractors'\?",
     ),
     "wrong signature": (
         PEAK.replace("def eegstore_extractors()", "def eegstore_extractors(recipe)"),
         "PluginValidationError: .* Argument\\(s\\) {'recipe'} are declared",
     ),
-    "hook that raises": (PEAK.replace("return [Peak]", "return [1 / 0]"), "ZeroDivisionError: "),
+    "hook that raises": (
+        PEAK.replace("return [Peak]", "return [1 / 0]"),
+        r"ZeroDivisionError: division by zero \(eegstore_extractors, broken.py:21\); --debug",
+    ),
     "hook that returns no list": (PEAK.replace("return [Peak]", "return 3"), "TypeError: "),
     "nothing registered": (
         PEAK.replace("@hookimpl", ""),
@@ -182,7 +191,8 @@ def test_a_plugin_that_cannot_be_loaded_costs_one_line_and_nothing_else(install,
     assert built_in() == BUILT_IN
     with pytest.raises(PluginError, match=f"extractor 'broken' of broken is broken: {reason}"):
         registry.find("extractor", "broken")
-    with pytest.raises(RecipeError, match=f"'peak'; .*; not loaded: broken, {reason}"):
+    loaded = "it may be of one that is not loaded: broken, "
+    with pytest.raises(HiddenPluginError, match=f"'peak'; .*; {loaded}{reason}"):
         registry.find("extractor", "peak")
 
 
@@ -244,7 +254,7 @@ def test_a_class_that_is_no_plugin_is_refused_by_what_it_lacks(install, case):
     assert (row.kind, row.name, row.cls) == ("extractor", "peak", None)
     assert len(row.status.splitlines()) == 1
     assert built_in() == BUILT_IN
-    registry.recipe_schema()
+    recipe_schema()
 
 
 SOUND_CALLS = {
@@ -323,7 +333,7 @@ def test_a_built_in_keeps_a_name_that_a_third_party_claims(install):
     spectral = registry.find("extractor", "spectral")
     assert (spectral.distribution, spectral.status) == ("eegstore", "ok")
     (row,) = [one for one in registry.plugins() if one.distribution == "pirate"]
-    assert row.status == "the name is taken: claimed by eegstore, pirate"
+    assert row.status == "the name is that of a built-in plugin: choose another name"
     assert row.cls is None
     assert built_in() == BUILT_IN
 
@@ -360,6 +370,7 @@ def test_an_unknown_plugin_is_refused_with_the_nearest_of_its_kind():
 def test_exit_codes_tell_a_broken_plugin_from_an_unknown_one():
     assert PluginError.exit_code == 4
     assert RecipeError.exit_code == 3
+    assert HiddenPluginError.exit_code == 4
 
 
 def run_eegstore(*arguments: str, site: Path) -> subprocess.CompletedProcess[str]:
@@ -378,7 +389,7 @@ def test_the_command_line_works_beside_broken_plugins_and_names_the_one_that_a_r
     rows = json.loads(listed.stdout)
     assert [(row["kind"], row["name"]) for row in rows if row["status"] == "ok"] == BUILT_IN
     assert [row["status"] for row in rows if row["status"] != "ok"] == [
-        "SystemExit: 3",
+        "SystemExit: 3 (quitter.py:1)",
         "Peak lacks __call__",
     ]
     source = '[source]\nplugin = "synthetic"\nn_trials = 2\n'
@@ -389,7 +400,8 @@ def test_the_command_line_works_beside_broken_plugins_and_names_the_one_that_a_r
     assert refused.returncode == 4
     assert refused.stderr == (
         "eegstore: extractor 'peak' of theirs is broken: Peak lacks __call__\n"
-        "eegstore: plugin 'quitter' of quitter is not used: SystemExit: 3\n"
+        "eegstore: plugin 'quitter' of quitter is not used: SystemExit: 3 (quitter.py:1); "
+        "--debug shows its traceback\n"
         "eegstore: plugin 'peak' of theirs is not used: Peak lacks __call__\n"
     )
     assert not (site / "bad.zarr").exists()
@@ -482,30 +494,32 @@ def test_options_arrive_in_their_types_with_their_defaults(choosy):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": "3"}, "count: got '3', expected a valid integer"),
+        ({"count": "3"}, "count: got '3', expected a valid integer; remove the quotes"),
+        ({"count": "three"}, "count: got 'three', expected a valid integer"),
+        ({"count": "true"}, "count: got 'true', expected a valid integer"),
         ({"count": True}, "count: got True, expected a valid integer"),
         ({"count": 3.0}, "count: got 3.0, expected a valid integer"),
         ({"count": 0}, "count: got 0, expected greater than or equal to 1"),
         ({"count": 10}, "count: got 10, expected less than or equal to 9"),
         ({"rate": 0}, "rate: got 0, expected greater than 0"),
-        ({"rate": "1"}, "rate: got '1', expected a valid number"),
+        ({"rate": "1"}, "rate: got '1', expected a valid number; remove the quotes"),
         ({"rate": False}, "rate: got False, expected a valid number"),
         ({"deep": 1}, "deep: got 1, expected a valid boolean"),
-        ({"deep": "true"}, "deep: got 'true', expected a valid boolean"),
+        ({"deep": "true"}, "deep: got 'true', expected a valid boolean; remove the quotes"),
         ({"code": 3}, "code: got 3, expected a valid string"),
         ({"code": "A1"}, "code: got 'A1', expected a string that matches ^[a-z]+$"),
         ({"code": "a"}, "code: got 'a', expected a length of at least 2"),
         ({"pad": "edge"}, "pad: got 'edge', expected 'nan' or 'zero'"),
         ({"mode": "slow"}, "mode: got 'slow', expected 'fast' or 'exact'"),
         ({"names": "Cz"}, "names: got 'Cz', expected a list"),
-        ({"names": ["Cz", 3]}, "names.1: got 3, expected a valid string"),
-        ({"span": [0]}, "span.1: missing, and it has no default"),
+        ({"names": ["Cz", 3]}, "names (value 2): got 3, expected a valid string"),
+        ({"span": [0]}, "span (value 2): missing, and it has no default"),
         ({"span": [0, 1, 2]}, "span: got [0, 1, 2], expected a length of at most 2"),
         ({"picks": 3}, "picks: got 3, expected a valid string or a list"),
-        ({"event_id": {"face": "1"}}, "event_id.face: got '1', expected a valid integer"),
+        ({"event_id": {"face": "1"}}, "event_id.face: got '1', expected a valid integer; remove"),
         ({"event_id": [1]}, "event_id: got [1], expected a table of keys"),
         ({"path": 3}, "path: got 3, expected a valid string"),
-        ({"either": ["a", 3]}, "either.1: got 3, expected a valid string"),
+        ({"either": ["a", 3]}, "either (value 2): got 3, expected a valid string"),
         ({"cuont": 3}, "cuont: unknown key; did you mean 'count'?"),
         ({"zzzzzz": 3}, "zzzzzz: unknown key; known: by_split, code, count, deep, either, "),
         ({"a\nb": 3}, r"'a\nb': unknown key; "),
@@ -517,6 +531,7 @@ def test_options_are_refused_by_section_key_value_and_expectation(choosy, option
     with pytest.raises(RecipeError) as caught:
         choosy(**options)
     assert str(caught.value).startswith(f"[source]: {message}")
+    assert ("; remove" in message) == ("remove the quotes" in str(caught.value))
     assert "\n" not in str(caught.value)
 
 
@@ -565,7 +580,7 @@ def test_options_of_a_plugin_are_json_values_that_make_it_again(choosy, tmp_path
 
 
 def test_the_schema_of_a_recipe_has_the_options_of_every_usable_plugin(choosy):
-    schema = registry.recipe_schema()
+    schema = recipe_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     (section,) = [
@@ -591,7 +606,7 @@ def test_the_schema_of_a_recipe_has_the_options_of_every_usable_plugin(choosy):
 def test_two_plugins_may_define_one_name_for_an_options_type(choosy, install):
     other = OPTIONS.replace('"choosy"', '"picky"').replace("exact", "rough")
     install("picky", other)
-    validator = jsonschema.Draft202012Validator(registry.recipe_schema())
+    validator = jsonschema.Draft202012Validator(recipe_schema())
     for plugin, mode in (("choosy", "exact"), ("picky", "rough")):
         for value in ("exact", "rough"):
             document = {"source": {"plugin": plugin, "path": "x", "mode": value}}

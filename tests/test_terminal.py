@@ -56,6 +56,11 @@ COMMANDS = {
     "schema": ["schema"],
     "schema of a store": ["schema", "store"],
 }
+# Commands print in few ways: the gate tries one of each, the night all.
+ALWAYS = {"help of a command", "build", "info --json", "schema"}
+EACH = [
+    pytest.param(name, marks=() if name in ALWAYS else pytest.mark.nightly) for name in COMMANDS
+]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ def shell(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_reader_that_has_gone_is_no_error(folder, name):
     reader, writer = os.pipe()
     os.close(reader)
@@ -104,7 +109,7 @@ def test_a_reader_that_has_gone_hides_no_damage(folder, tmp_path):
     assert done.returncode == 5
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EACH)
 def test_without_stdout_a_command_does_the_same(folder, name):
     done = shell('"$@" >&-', *COMMANDS[name], cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
@@ -132,7 +137,7 @@ def test_a_full_disk_for_stdout_is_told(folder):
     assert done.stderr == "eegstore: stdout: No space left on device\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize(
     "variables",
     [

@@ -23,8 +23,10 @@ from third_party import lay_out, plugin
 # Plugins that need no input, and the function that writes it for the others.
 DEFAULT = [
     *[("source", "synthetic"), ("stimuli", "digits")],
-    *[("extractor", name) for name in ("spectral", "temporal", "hog")],
-    *[("pairing", "label"), ("pairing", "event"), ("split", "random"), ("split", "source")],
+    *[("extractor", name) for name in ("spectral", "temporal", "quality", "hog")],
+    *[("pairing", name) for name in ("label", "event", "balanced")],
+    *[("split", name) for name in ("random", "source", "chronological")],
+    *[("split", name) for name in ("subject", "session", "block", "concept", "stimulus")],
     *[("exporter", "npy"), ("exporter", "hdf5"), ("executor", "serial"), ("executor", "processes")],
 ]
 WITH_INPUT: dict[tuple[str, str], Callable[[Path], Any]] = {
@@ -36,6 +38,10 @@ WITH_INPUT: dict[tuple[str, str], Callable[[Path], Any]] = {
     ("stimuli", "image-folder"): inputs.images,
     ("extractor", "clip-image"): lambda folder: inputs.model(folder, "image"),
     ("extractor", "clip-text"): lambda folder: inputs.model(folder, "text"),
+    ("pairing", "similarity"): lambda folder: inputs.compared(folder, "similarity"),
+    ("pairing", "mutual"): lambda folder: inputs.compared(folder, "mutual"),
+    ("pairing", "multi-stage"): lambda folder: inputs.compared(folder, "multi-stage"),
+    ("split", "published"): inputs.published,
 }
 
 
@@ -81,6 +87,37 @@ def test_pairs_that_take_turns_or_are_drawn_conform(choose):
     assert failed(outcomes) == {}
     (permuted,) = [one.passed for one in outcomes if str(one.check) == "permuted"]
     assert permuted is (True if choose == "cycle" else None)
+
+
+SPACE = {"query": "trials/embedding", "gallery": "stimuli/embedding"}
+OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
+    ("pairing", "label", {"choose": "cycle", "k": 2}),
+    ("pairing", "similarity", SPACE | {"metric": "euclidean", "k": 3}),
+    ("pairing", "similarity", SPACE | {"method": "csls", "k": 2}),
+    ("pairing", "similarity", SPACE | {"method": "sinkhorn", "k": 2}),
+    ("pairing", "similarity", SPACE | {"method": "assignment", "capacity": 1}),
+    ("pairing", "mutual", SPACE | {"n_trials": 3}),
+    ("pairing", "multi-stage", SPACE | {"k": 3}),
+    ("split", "random", {"n_folds": 3}),
+    ("split", "subject", {"leave_one_out": True}),
+    ("split", "stimulus", {"n_folds": 2, "test_size": 0.3}),
+    ("split", "concept", {"val_size": 0.2, "unpaired": "train"}),
+    ("split", "chronological", {"n_folds": 3, "gap": 1}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options"),
+    [
+        pytest.param(*one, marks=[] if number % 4 == 2 else [pytest.mark.nightly])
+        for number, one in enumerate(OPTIONS)
+    ],
+)
+def test_a_built_in_plugin_conforms_with_other_options(tmp_path, kind, name, options):
+    plugin = eegstore.configure(registry.find(kind, name).cls, options, tmp_path, name)
+    outcomes = testing.run(plugin)
+    assert failed(outcomes) == {}
+    assert not [one for one in outcomes if one.detail.startswith("not tried")]
 
 
 def test_conforms_names_all_that_is_broken():

@@ -86,6 +86,8 @@ class EventPairing:
 
     name: ClassVar[str] = "event"
     version: ClassVar[str] = "1"
+    made_from: ClassVar[tuple[str, ...]] = ("stimulus_key",)
+    cardinality: ClassVar[Literal["one"]] = "one"
 
     match: Literal["path", "name", "id", "auto"] = field(
         default="auto",

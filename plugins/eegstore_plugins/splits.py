@@ -8,7 +8,16 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore import InputError, Stimuli, Trials, hookimpl
+from eegstore import InputError, Splits, Stimuli, Trials, hookimpl
+from eegstore_plugins.split_options import (
+    N_FOLDS,
+    SEED,
+    TEST_SIZE,
+    TRAIN,
+    USUAL_TEST_SIZE,
+    VAL_SIZE,
+    check_sizes,
+)
 
 SPLITS: Final = np.array(["train", "val", "test"])
 
@@ -69,46 +78,61 @@ def _stratify(
     return shares
 
 
+def _drawn(
+    label: NDArray[np.int64], sizes: NDArray[np.int64], chance: np.random.Generator
+) -> NDArray[np.int64]:
+    """int64, (trial,): the number of a part of the given sizes, drawn and stratified by label."""
+    shuffled = chance.permutation(len(label))
+    by_label = shuffled[np.argsort(label[shuffled], kind="stable")]
+    labels, counts = np.unique(label, return_counts=True)
+    shares = _stratify(counts, sizes, chance.permutation(len(labels)))
+    parts = np.empty(len(label), dtype=np.int64)
+    parts[by_label] = np.repeat(np.tile(np.arange(len(sizes)), len(labels)), shares.ravel())
+    return parts
+
+
 @dataclass(frozen=True)
 class RandomSplit:
     """Random splits ``train``, ``val`` and ``test`` of exact sizes, stratified by label.
 
-    In each split a label has as many trials as its proportion says, or at most one more or less;
-    where a label has too few for that, chance says where they go. Only the labels and the seed
-    matter. Trials of one stimulus or one recording block can fall into different splits.
+    In each split, and in each fold, a label has as many trials as its proportion says, or at most
+    one more or less; where a label has too few for that, chance says where they go. Only the
+    labels and the seed matter. Trials of one stimulus or one recording block can fall into
+    different splits.
     """
 
     name: ClassVar[str] = "random"
     version: ClassVar[str] = "1"
 
-    test_size: float = field(
-        default=0.2, metadata={"description": "Share of the trials in 'test'.", "gt": 0, "lt": 1}
-    )
-    val_size: float = field(
-        default=0.0, metadata={"description": "Share of the trials in 'val'.", "ge": 0, "lt": 1}
-    )
-    seed: int = field(default=0, metadata={"description": "Seed of the draw.", "ge": 0})
+    test_size: float | None = field(default=None, metadata=TEST_SIZE)
+    val_size: float = field(default=0.0, metadata=VAL_SIZE)
+    seed: int = field(default=0, metadata=SEED)
+    n_folds: int = field(default=0, metadata=N_FOLDS)
 
     def __post_init__(self) -> None:
-        if self.test_size + self.val_size >= 1:
-            raise ValueError(
-                f"test_size + val_size is {self.test_size + self.val_size}, "
-                "expected less than 1: the rest is 'train'"
-            )
+        check_sizes(self.test_size, self.val_size, self.n_folds)
 
     def __call__(
         self, trials: Trials, stimulus: NDArray[np.int64], stimuli: Stimuli | None
-    ) -> NDArray[np.str_]:
-        n_val, n_test = (round(trials.n_trials * size) for size in (self.val_size, self.test_size))
+    ) -> NDArray[np.str_] | Splits:
+        usual = 0.0 if self.n_folds else USUAL_TEST_SIZE
+        shares = (self.val_size, usual if self.test_size is None else self.test_size)
+        n_val, n_test = (round(trials.n_trials * share) for share in shares)
         sizes = np.array([trials.n_trials - n_val - n_test, n_val, n_test])
         chance = np.random.Generator(np.random.PCG64(self.seed))
-        shuffled = chance.permutation(trials.n_trials)
-        by_label = shuffled[np.argsort(trials.label[shuffled], kind="stable")]
-        labels, counts = np.unique(trials.label, return_counts=True)
-        shares = _stratify(counts, sizes, chance.permutation(len(labels)))
-        splits = np.empty(trials.n_trials, dtype=SPLITS.dtype)
-        splits[by_label] = np.repeat(np.tile(SPLITS, len(labels)), shares.ravel())
-        return splits
+        splits = SPLITS[_drawn(trials.label, sizes, chance)]
+        if not self.n_folds:
+            return splits
+        train = np.flatnonzero(splits == TRAIN)
+        if len(train) < self.n_folds:
+            raise InputError(
+                f"split 'random': {len(train)} trials are not held out, expected {self.n_folds} or "
+                "more: one at least in each fold"
+            )
+        sizes = np.diff(np.arange(self.n_folds + 1) * len(train) // self.n_folds)
+        fold = np.full(trials.n_trials, -1, dtype=np.int64)
+        fold[train] = _drawn(trials.label[train], sizes, chance)
+        return Splits(splits, fold)
 
 
 @hookimpl

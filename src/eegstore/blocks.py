@@ -29,6 +29,7 @@ def trial_block(
     return Block(
         inputs, *span(rows), n_valid=n_valid, sfreq=me.plan.sfreq,
         times=np.asarray(me.plan.times), ch_names=me.plan.ch_names,
+        units=me.columns["trials", "eeg"].spec.units,
     )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def part_of(block: Block, first: int, stop: int) -> Block:
     return Block(
         {name: block[name][first:stop] for name in block}, start, end,
         n_valid=block.n_valid[first:stop], sfreq=block.sfreq, times=block.times,
-        ch_names=block.ch_names,
+        ch_names=block.ch_names, units=block.units,
     )  # fmt: skip
 
 

@@ -318,7 +318,7 @@ def _report(
 ) -> Report:
     trials = plan.found.trials
     doubts = [receipt["doubts"] for receipt in receipts if "doubts" in receipt]
-    all_hints = (*trials.hints, *hints(doubts, trials.ch_names))
+    all_hints = (*plan.hints, *hints(doubts, trials.ch_names))
     n_stimuli = plan.found.n_rows["stimuli"]
     return Report(plan.store, digest, trials.n_trials, n_stimuli, trials.notice, all_hints, entry)
 

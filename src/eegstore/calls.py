@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from eegstore import errors
 from eegstore.errors import EegStoreError, InputError, PluginError
+from eegstore.failures import traced
 from eegstore.machine import Overdue, in_thread, signals_arrive, staying
-from eegstore.wording import described, text_of
+from eegstore.tables import Block
+from eegstore.wording import text_of
 
 T = TypeVar("T")
+READ: Final = {"source": "trials", "stimuli": "stimuli"}
 
 
 def guarded(
     kind: str, plugin: Any, call: Any, *arguments: Any, limit_s: float | None = None
 ) -> Any:
     """Call a plugin; what it raises unexpectedly is a PluginError that names it, in one line.
+
+    The line says where in the plugin's code that was, in which rows, and what the usual cause is.
 
     What the system refuses (a file that is gone, a full disk) is an InputError. An error of a
     class of the plugin's own becomes one of ours: it has to reach another process. A call that
@@ -44,9 +50,19 @@ def guarded(
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and signals_arrive():
             raise
-        raise PluginError(
-            f"{who} failed: {described(error)}; --debug shows its traceback"
-        ) from error
+        reads = next((one for one in arguments if isinstance(one, Mapping)), None)
+        what = traced(error, type(plugin).__module__, _rows(kind, plugin, arguments), reads)
+        raise PluginError(f"{who} failed: {what}; --debug shows its traceback") from error
+
+
+def _rows(kind: str, plugin: Any, arguments: tuple[Any, ...]) -> str:
+    """The rows of a table that a call is for, where it is for some."""
+    match arguments:
+        case (Block() as block,):
+            return f" of {plugin.table} {block.start} to {block.stop - 1}"
+        case (int() as start, int() as stop) if kind in READ:
+            return f" of {READ[kind]} {start} to {stop - 1}"
+    return ""
 
 
 def given(kind: str, plugin: Any, call: str, value: Any, cls: type[T]) -> T:
@@ -104,6 +120,9 @@ def check_array(
     """Refuse what a plugin gave where it is not an array of the shape and type it promised."""
     given = getattr(result, "dtype", type(result).__name__), getattr(result, "shape", ())
     if not isinstance(result, np.ndarray) or given != (np.dtype(dtype), shape):
+        other = isinstance(result, np.ndarray) and result.dtype.kind in "biuf"
+        hint = f"; return it .astype({dtype!r})" if other and given[1] == shape else ""
         raise PluginError(
-            f"{kind} {plugin.name!r}: {what} gave {given[0]} {given[1]}, expected {dtype} {shape}"
+            f"{kind} {plugin.name!r}: {what} gave {given[0]} {given[1]}, expected {dtype} "
+            f"{shape}{hint}"
         )

@@ -127,6 +127,8 @@ def project(folder: Path) -> Iterator[list[Plugin]]:
 def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The table ``[project]`` of a folder, and its entry points: name to module."""
     file = folder / MANIFEST
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder, expected that of a plugin's project")
     try:
         facts = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
     except OSError as error:

@@ -265,9 +265,9 @@ def schema_command(
     quiet: Quiet = False,
 ) -> None:
     """Print the JSON Schema of recipes, or of a store's metadata."""
-    from eegstore import attributes, registry
+    from eegstore import attributes, schema
 
-    print_json(registry.recipe_schema() if of is Schema.recipe else attributes.schema())
+    print_json(schema.recipe_schema() if of is Schema.recipe else attributes.schema())
 
 
 @app.command("recipes")
@@ -294,5 +294,10 @@ def recipes_command(
 def main() -> None:
     """Run the command line."""
     open_streams()
-    add_export_command(_format_of(sys.argv[1:]))
+    export_format = _format_of(sys.argv[1:])
+    if export_format or not {"-h", "--help"}.intersection(sys.argv):
+        from eegstore.distributions import tolerate
+
+        tolerate()
+    add_export_command(export_format)
     app()

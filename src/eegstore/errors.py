@@ -42,6 +42,15 @@ class PluginError(EegStoreError):
     exit_code = 4
 
 
+class HiddenPluginError(PluginError):
+    """A recipe names a plugin that none has which could be loaded; others could not."""
+
+    def __init__(self, message: str, kind: str = "", name: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.name = name
+
+
 class DamageError(EegStoreError):
     """A store is damaged: a file is missing, truncated, or not the one that was written."""
 

@@ -253,7 +253,8 @@ def _extract(
         if bad.any():
             raise PluginError(
                 f"extractor {plugin.name!r}: column {column.path} has NaN or Inf for row "
-                f"{block.start + int(np.argmax(bad))}, whose input is finite"
+                f"{block.start + int(np.argmax(bad))}, whose input is finite; it is often the "
+                "division by the 0 of a flat channel, or the log of 0"
             )
     if len(invalid):
         result = result.copy()

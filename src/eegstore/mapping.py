@@ -265,6 +265,7 @@ def mapped(n_files: int, file_bytes: int, open_file: OpenFile) -> Files:
     return OneByOne(open_file)
 
 
+@functools.lru_cache(maxsize=1)
 def _library() -> Any:
     library = ctypes.CDLL(None, use_errno=True)
     library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]

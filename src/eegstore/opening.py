@@ -39,6 +39,7 @@ class Shards:
         self._layout = layout
         self._sizes = sizes
         self._key = key
+        self._seen: tuple[tuple[int, ...], str | None] = (), None
 
     def open(self, shard: int) -> int:
         """The descriptor of a shard that is of this column and as long as it was written.
@@ -130,10 +131,23 @@ class Shards:
     def _key_on_disk(self) -> str | None:
         """The key that the array's document records now; None where there is none."""
         try:
-            document = json.loads((self._folder / "zarr.json").read_bytes())
-            return str(document["attributes"]["eegstore"]["key"])
+            file = self._document()
+            if not file or file != self._seen[0]:
+                document = json.loads((self._folder / "zarr.json").read_bytes())
+                self._seen = file, str(document["attributes"]["eegstore"]["key"])
+            return self._seen[1]
         except (OSError, ValueError, LookupError, TypeError):
             return None
+
+    def _document(self) -> tuple[int, ...]:
+        """Which file the array's document is: another one has been put in its place if it differs.
+
+        Nothing behind a URL, where to ask takes as long as to read.
+        """
+        if not isinstance(self._folder, Path):
+            return ()
+        found = (self._folder / "zarr.json").stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def _is_replaced(self) -> bool:
         return self._key is not None and self._key != self._key_on_disk()

@@ -259,7 +259,7 @@ def _extractors(found: Scan) -> list[Extraction]:
     for table, name in scanned_columns(found):
         taken[table] = taken[table] | {name}
     for number, section in enumerate(found.recipe.extract):
-        where = f"[[extract]] {number} ({section.plugin})"
+        where = f"[[extract]] {number + 1} ({section.plugin})"
         plugin = registry.create("extractor", section.plugin, section.options, found.folder, where)
         if plugin.table == "stimuli" and found.stimuli is None:
             raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -18,18 +17,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Named = Annotated[str, typer.Argument(metavar="NAME", help="A plugin: NAME, or KIND/NAME.")]
 
+# Those of scaffolding.SUMMARIES, which --help does not import.
+KINDS: Final = "extractor, source, stimuli, pairing, split or exporter."
+
 app = typer.Typer(name="plugins", context_settings={"help_option_names": ["-h", "--help"]})
-
-
-class Kind(Enum):
-    """The kinds of plugin that can be scaffolded."""
-
-    extractor = "extractor"
-    source = "source"
-    stimuli = "stimuli"
-    pairing = "pairing"
-    split = "split"
-    exporter = "exporter"
 
 
 @app.callback(invoke_without_command=True)
@@ -56,8 +47,8 @@ def _list(*, json_: bool, quiet: bool, debug: bool) -> None:
 @reported
 def show_command(
     name: Named, json_: Json = False, quiet: Quiet = False, debug: Debug = False
-) -> None:
-    """Show what a plugin does, its options, and how a recipe names it."""
+) -> int:
+    """Show what a plugin does, its options, and how a recipe names it; exit 4 if it is broken."""
     from eegstore import catalogue, plugin_pages
 
     entry = catalogue.entry(catalogue.look_up(name))
@@ -65,13 +56,14 @@ def show_command(
         print_json(entry.document())
     else:
         show(plugin_pages.plugin(entry), quiet)
+    return 0 if entry.plugin.cls is not None else PluginError.exit_code
 
 
 @app.command("new")
 @reported
 def new_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="In kebab-case, as my-extractor.")],
-    kind: Annotated[Kind, typer.Option("--kind", help="What the plugin is to be.")],
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help=KINDS)],
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="Where to write; the folder NAME by default."),
@@ -82,7 +74,7 @@ def new_command(
     """Begin a plugin: a distribution with an example that works, and its tests."""
     from eegstore import plugin_pages, scaffolding
 
-    written = scaffolding.scaffold(name, kind.value, Path(name) if out is None else out)
+    written = scaffolding.scaffold(name, kind, Path(name) if out is None else out)
     show(plugin_pages.project(written), quiet)
     # To be copied: what wraps at the terminal's width would be cut into two commands.
     write("".join(f"  {printable(one)}\n" for one in written.commands if not quiet))
@@ -117,5 +109,6 @@ def check_command(
     else:
         show(plugin_pages.checked(checked), quiet)
     for one in [one for one in checked if one.n_failed]:
-        tell(f"{one.plugin.path}: {one.n_failed} of {len(one.tried)} checks failed")
+        names = ", ".join(tried.name for tried in one.tried if tried.passed is False)
+        tell(f"{one.plugin.path}: {one.n_failed} of {len(one.tried)} checks failed: {names}")
     return PluginError.exit_code if any(one.n_failed for one in checked) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
@@ -31,12 +32,13 @@ def plugins(found: Iterable[Plugin]) -> RenderableType:
 def plugin(entry: Entry) -> RenderableType:
     """All that is known of a plugin."""
     facts, status = entry.plugin, entry.plugin.status
-    origin = f"version {facts.version}, of {facts.row()['distribution']}"
+    version = f"version {facts.version}, " if facts.version else ""
+    origin = f"{version}of {facts.row()['distribution']}"
     lines: list[RenderableType] = [
         Text.assemble((printable(facts.path), "bold"), f"  {printable(origin)}")
     ]
     if status != OK:
-        return Group(*lines, as_text(f"cannot be used: {status}", style="red"))
+        return Group(*lines, as_text(f"cannot be used: {facts.reason}", style="red"))
     does = entry.does or "(it has no docstring)"
     lines += ["", *map(_indented, does.splitlines()), "", *_flow(entry)]
     if entry.options:
@@ -85,7 +87,9 @@ def _written(spec: ColumnSpec | None) -> str:
 def _option_cells(option: Option) -> tuple[str, ...]:
     needed = "(required)" if option.required else "(none)"
     default = needed if option.default is None else json.dumps(option.default, ensure_ascii=False)
-    remarks = [option.description, f"({option.bounds})" if option.bounds else ""]
+    # Without the space a bound is one word, which is not broken into two lines.
+    bounds = re.sub(r"([<>≤≥]) ", r"\1", option.bounds)
+    remarks = [option.description, f"({bounds})" if bounds else ""]
     return option.name, option.type, default, option.unit, " ".join(filter(None, remarks))
 
 
@@ -105,12 +109,12 @@ def _verdict(one: Checked) -> str:
 
 
 def checked(found: Sequence[Checked]) -> RenderableType:
-    """What was tried with some plugins, and what came of it."""
+    """What was tried with some plugins, and what came of it; what failed is read last."""
     lines: list[RenderableType] = []
     for one in found:
         lines += [*titled(one.plugin.path, _verdict(one), "")]
         table = new_table("check", "", "what was tried")
-        for tried in one.tried:
+        for tried in sorted(one.tried, key=lambda tried: tried.passed is False):
             word, style = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "dim")}[
                 tried.passed
             ]

@@ -22,9 +22,9 @@ from eegstore.inputs import option_paths
 from eegstore.narrow import answered, narrow_keys, with_answered
 from eegstore.plan import make_tasks, plan_columns
 from eegstore.protocols import Stateful
-from eegstore.provenance import difference, planned_facts
+from eegstore.provenance import difference, planned_facts, recipe_changes
 from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standing_receipts
-from eegstore.recipe import Recipe, recipe_changes
+from eegstore.recipe import Recipe
 from eegstore.registry import path_options
 from eegstore.root import (
     MARKER,
@@ -35,7 +35,14 @@ from eegstore.root import (
     refuse_inside_store,
 )
 from eegstore.salvage import committed_store, salvaged_receipts
-from eegstore.scan import Scan, provider_plugin, scan, scanned_columns, source_plugin
+from eegstore.scan import (
+    Scan,
+    provider_plugin,
+    scan,
+    scanned_columns,
+    source_plugin,
+    split_plugin,
+)
 from eegstore.states import plain_arrays
 from eegstore.store import Store
 from eegstore.verification import ALL, Damage, check_entry
@@ -107,6 +114,14 @@ class Plan:
         return sum(
             3 * column.layout.chunk_rows * column.layout.row_bytes for column in self.computed
         )
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What the person who builds should know beforehand; the source's own hints first."""
+        everything = split_plugin(self.found) is None
+        fitted = [column.path for column in self.columns if column.is_fitted and everything]
+        said = f"{', '.join(fitted)}: fitted on all rows, as the recipe has no [split]"
+        return (*self.found.trials.hints, *([said] if fitted else []))
 
     @property
     def moved(self) -> bool:

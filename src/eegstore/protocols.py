@@ -155,9 +155,9 @@ class Extractor(Plugin, Protocol):
 class Pairing(Plugin, Protocol):
     """Decides which stimulus a trial goes with (hook ``eegstore_pairings``).
 
-    May define ``reads``, a tuple of wide columns, named with their tables; and ``made_from``, a
-    tuple that says what decides the pairs. Each may be a class variable, an option, or a property
-    that follows from options.
+    May define ``reads``, a tuple of wide columns, named with their tables; ``made_from``, a tuple
+    that says what decides the pairs; and ``cardinality``, a str that says how many rows make a
+    pair. Each may be a class variable, an option, or a property that follows from options.
     """
 
     def __call__(self, trials: Trials, stimuli: Stimuli, columns: Mapping[str, Column]) -> Pairs:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from eegstore.attributes import ColumnEntry
-from eegstore.errors import EegStoreError, MissingPluginError, RecipeError, UsageError
-from eegstore.recipe import nearest, recipe_changes
+from eegstore.errors import EegStoreError, UsageError
+from eegstore.makers import remedied
+from eegstore.recipe import key_of, nearest
 from eegstore.root import build_folder
 from eegstore.store import Store, read_store
 from eegstore.tables import TABLES
 
-# What a store names is data: a command is made of it only where it can be nothing but a name.
-DISTRIBUTION: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?", re.ASCII)
-VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}", re.ASCII)
+CHANGES_SHOWN: Final = 3
 Facts = Mapping[str, Any]
 
 
@@ -201,43 +197,31 @@ def _fitted(facts: Facts) -> Facts:
     return {"inputs": split | fitted.get("inputs", {})}
 
 
-@contextlib.contextmanager
-def maker_named(path: Path) -> Iterator[None]:
+def recipe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What differs between two recipes, key by key."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    changed = sorted(key for key in old | new if old.get(key) != new.get(key))
+    told = [f"{key} {_shown(old, key)} → {_shown(new, key)}" for key in changed[:CHANGES_SHOWN]]
+    more = [f"{len(changed) - len(told)} more"] if len(changed) > len(told) else []
+    return ", ".join(told + more) or "its input has changed"
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "(none)"
+
+
+def _flat(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The key to each value that is no table and no list."""
+    if not isinstance(value, Mapping | list | tuple):
+        yield key_of(place), value
+        return
+    for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield from _flat(part, (*place, key))
+
+
+def maker_named(path: Path) -> contextlib.AbstractContextManager[None]:
     """Say of a plugin that is missing which distribution made what is in the store by it."""
-    try:
-        yield
-    except MissingPluginError as error:
-        remedy = _remedy(path, error.kind, error.name)
-        if not remedy:
-            raise
-        raise RecipeError(f"{error}; {remedy}") from None
-
-
-def _remedy(path: Path, kind: str, name: str) -> str:
-    """Who made a store's columns by a plugin, and how to have it again; empty if nobody knows."""
-    for producer in _producers(path):
-        if (producer.get("kind"), producer.get("name")) != (kind, name):
-            continue
-        distribution, version = (
-            str(producer.get(one) or "") for one in ("distribution", "distribution_version")
-        )
-        if not DISTRIBUTION.fullmatch(distribution) or not VERSION.fullmatch(version):
-            continue
-        made = f"the store's was made by {distribution} {version}"
-        if os.environ.get("EEGSTORE_PLUGINS") is not None and _is_installed(distribution):
-            return f"{made}, which EEGSTORE_PLUGINS leaves out"
-        if "source" in producer:
-            return f"{made}, as it was edited; run in its folder: pip install -e ."
-        return f"{made}; run: pip install {distribution}=={version}"
-    return ""
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    return remedied(lambda: _producers(path))
 
 
 def _producers(path: Path) -> Iterator[dict[str, Any]]:

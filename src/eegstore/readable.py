@@ -131,7 +131,7 @@ def refuse_pixels(one: Extraction) -> None:
     """
     if "stimuli/image" in one.fit_reads:
         raise RecipeError(
-            f"[[extract]] {one.number} ({one.name}) is fitted to stimuli/image, but pixels are "
+            f"[[extract]] {one.number + 1} ({one.name}) is fitted to stimuli/image, but pixels are "
             "read by extractors of stimuli alone; give it a column of stimuli"
         )
 
@@ -151,7 +151,7 @@ def unreadable(found: Scan, waiting: Iterable[Extraction], known: Known) -> Reci
 def _missing(found: Scan, one: Extraction, place: Place, known: Mapping[Place, Any]) -> str:
     """What is said of a column that is not there."""
     table, name = place
-    where = f"[[extract]] {one.number} ({one.name}) reads {table}/{name}"
+    where = f"[[extract]] {one.number + 1} ({one.name}) reads {table}/{name}"
     if found.stimuli is None and (table == "stimuli" or name in OF_STIMULI):
         return f"{where}, but the recipe has no [stimuli], so that no trial is paired; add it"
     there = [column for of, column in known if of == table]

@@ -28,7 +28,6 @@ SECTION = ConfigDict(extra="allow", strict=True, frozen=True)
 MAX_RECIPE_BYTES = 1 << 20
 MAX_LEVELS: Final = 32
 MAX_SHOWN: Final = 160
-CHANGES_SHOWN: Final = 3
 KEY_PART: Final = r"""(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 # tomllib takes hours and gigabytes for a key of some 100,000 parts.
 TOO_MANY_PARTS: Final = re.compile(rf"(?<![\w\\-])(?:{KEY_PART}){{{MAX_LEVELS}}}")
@@ -43,6 +42,8 @@ TOML_WORDS: Final = {
     "too_short": "a length of at least {min_length}",
     "too_long": "a length of at most {max_length}",
 }
+# What TOML has without quotes.
+UNQUOTED: Final = {"int_type": (int,), "float_type": (int, float), "bool_type": (bool,)}
 
 
 class Section(BaseModel):
@@ -152,15 +153,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names)}" if names else "there is none"
 
 
-def _place(problem: Mapping[str, Any], given: Any) -> tuple[str, ...]:
+def key_of(place: Sequence[str | int]) -> str:
+    """The keys to a value as a person is told them: what is in a list is counted from 1."""
+    section = ""
+    if len(place) > 1 and place[0] == "extract" and isinstance(place[1], int):
+        section, place = f"[[extract]] {place[1] + 1}", place[2:]
+    parts = [f" (value {n + 1})" if isinstance(n, int) else f".{_one_line(n)}" for n in place]
+    return ": ".join(filter(None, [section, "".join(parts).strip(". ")]))
+
+
+def _place(problem: Mapping[str, Any], given: Any) -> tuple[str | int, ...]:
     """The keys to a problem, without the names that pydantic gives to the branches of a union."""
-    keys = []
+    keys = list[str | int]()
     for part in problem["loc"]:
         inside = range(len(given)) if isinstance(given, list | tuple) else given
         if isinstance(inside, Mapping | range) and part in inside:
-            keys.append(str(part))
+            keys.append(part)
             given = given[part]
-    return (*keys, str(problem["loc"][-1])) if problem["type"] == "missing" else tuple(keys)
+    return (*keys, problem["loc"][-1]) if problem["type"] == "missing" else tuple(keys)
 
 
 def _expected(problem: Mapping[str, Any], key: str) -> str:
@@ -177,7 +187,7 @@ def _expected(problem: Mapping[str, Any], key: str) -> str:
 def explain(
     error: ValidationError,
     given: Mapping[str, Any],
-    known: Mapping[tuple[str, ...], Iterable[str]],
+    known: Mapping[tuple[str | int, ...], Iterable[str]],
 ) -> str:
     """The first problem of a validation, in one line.
 
@@ -197,13 +207,21 @@ def explain(
     first = (unknown or problems)[0][0]
     within = [one for one in problems if one[0][: len(first)] == first]
     place, problem = max(within, key=lambda one: len(one[0]))
-    key = ".".join(_one_line(part) for part in place)
+    key = key_of(place)
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(place[-1], known.get(place[:-1], ()))}"
+        return f"{key}: unknown key; {nearest(str(place[-1]), known.get(place[:-1], ()))}"
     if problem["type"] == "missing":
         return f"{key}: missing, and it has no default"
     expected = dict.fromkeys(_expected(one, key) for at, one in problems if at == place)
-    return f"{key}: got {problem['input']!r:.60}, expected {' or '.join(expected)}"
+    hint = _unquoted(problem["input"], (one["type"] for at, one in problems if at == place))
+    return f"{key}: got {problem['input']!r:.60}, expected {' or '.join(expected)}{hint}"
+
+
+def _unquoted(value: Any, problems: Iterable[str]) -> str:
+    """What to do about a number, or true or false, that is written as a string."""
+    wanted = {cls for kind in problems for cls in UNQUOTED.get(kind, ())}
+    quoted = isinstance(value, str) and type(parse_value(value)) in wanted
+    return "; remove the quotes" if quoted else ""
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -312,7 +330,7 @@ def parse_recipe(document: Mapping[str, Any], shown: str) -> Recipe:
     """Validate a recipe given as a mapping; ``shown`` names it in messages."""
     if _deeper(document, MAX_LEVELS):
         raise RecipeError(f"{shown}: nested too deeply, expected at most {MAX_LEVELS} levels")
-    known = {
+    known: dict[tuple[str | int, ...], list[str]] = {
         (): [field.alias or name for name, field in Recipe.model_fields.items()],
         ("store",): list(StoreSection.model_fields),
     }
@@ -322,10 +340,9 @@ def parse_recipe(document: Mapping[str, Any], shown: str) -> Recipe:
         raise RecipeError(f"{shown}: {explain(error, document, known)}") from None
     for place, value in _values(document):
         if not _has_json(value):
-            key = ".".join(map(_one_line, place))
             raise RecipeError(
-                f"{shown}: {key}: got {value!r:.60}, expected what JSON has too (a store keeps its "
-                "recipe as JSON): a finite number, UTF-8 text, true or false"
+                f"{shown}: {key_of(place)}: got {value!r:.60}, expected what JSON has too (a "
+                "store keeps its recipe as JSON): a finite number, UTF-8 text, true or false"
             )
     return recipe
 
@@ -336,13 +353,15 @@ def _tuples(document: Mapping[str, Any]) -> dict[str, Any]:
     return dict(document) | ({"extract": tuple(extract)} if isinstance(extract, list) else {})
 
 
-def _values(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _values(
+    value: Any, place: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """Each key, and each value that is neither a table nor a list; with the keys to it."""
     if not isinstance(value, Mapping | list | tuple):
         yield place, value
         return
     for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
-        inside = (*place, str(key))
+        inside = (*place, key)
         yield inside, key
         yield from _values(part, inside)
 
@@ -362,27 +381,3 @@ def _deeper(value: Any, levels: int) -> bool:
         return False
     parts = value.values() if isinstance(value, Mapping) else value
     return levels == 0 or any(_deeper(part, levels - 1) for part in parts)
-
-
-def recipe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What differs between two recipes, key by key."""
-    old, new = _flat(before), _flat(after)
-    changed = sorted(key for key in old | new if old.get(key) != new.get(key))
-    told = [f"{key} {_shown(old, key)} → {_shown(new, key)}" for key in changed[:CHANGES_SHOWN]]
-    more = [f"{len(changed) - len(told)} more"] if len(changed) > len(told) else []
-    return ", ".join(told + more) or "its input has changed"
-
-
-def _shown(values: Mapping[str, Any], key: str) -> str:
-    return repr(values[key]) if key in values else "(none)"
-
-
-def _flat(value: Any, place: str = "") -> dict[str, Any]:
-    """Dotted key to each value that is no table and no list."""
-    if not isinstance(value, Mapping | list | tuple):
-        return {place: value}
-    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
-    flat: dict[str, Any] = {}
-    for key, part in parts:
-        flat |= _flat(part, f"{place}.{key}" if place else str(key))
-    return flat

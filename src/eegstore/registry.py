@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 import json
-import os
-import re
 import traceback
 import typing
 from collections.abc import Iterable, Mapping
@@ -19,13 +16,20 @@ from typing import Any, Final
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic.json_schema import GenerateJsonSchema
 
 from eegstore import examination, versions
-from eegstore.errors import EegStoreError, MissingPluginError, PluginError, RecipeError
+from eegstore.distributions import entry_points, malformed, wanted
+from eegstore.errors import (
+    EegStoreError,
+    HiddenPluginError,
+    MissingPluginError,
+    PluginError,
+    RecipeError,
+)
+from eegstore.failures import traced
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API, HOOK_OF_KIND, PROJECT
 from eegstore.origins import source_digest
-from eegstore.recipe import Recipe, explain, nearest
+from eegstore.recipe import explain, nearest
 from eegstore.wording import described, text_of
 
 BUILT_IN: Final = "eegstore"
@@ -58,6 +62,11 @@ class Plugin:
         """Its kind and name, as ``eegstore plugins show`` takes them."""
         return f"{self.kind}/{self.name}" if self.kind else self.name
 
+    @property
+    def reason(self) -> str:
+        """Why it cannot be used, and how to see more."""
+        return f"{self.status}; --debug shows its traceback" if self.trace else self.status
+
     def row(self) -> dict[str, str]:
         """The facts that ``eegstore plugins --json`` prints."""
         return {
@@ -86,7 +95,7 @@ def _classes(module: ModuleType) -> list[tuple[str, Any, list[versions.Deprecate
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(versions.hooks())
     manager.register(module)
-    manager.check_pending()
+    _refuse_unknown_hooks(manager, module)
     found = []
     for kind, hook in HOOK_OF_KIND.items():
         for classes in getattr(manager.hook, hook)():
@@ -101,6 +110,17 @@ def _classes(module: ModuleType) -> list[tuple[str, Any, list[versions.Deprecate
     if not found:
         raise PluginError("registers nothing: no function marked with eegstore.hookimpl")
     return found
+
+
+def _refuse_unknown_hooks(manager: pluggy.PluginManager, module: ModuleType) -> None:
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError:
+        callers = manager.get_hookcallers(module) or []
+        name = next(one.name for one in callers if not one.has_spec())
+        said = f"unknown hook {name!r} in plugin {module.__name__!r}"
+        hint = nearest(name, HOOK_OF_KIND.values())
+        raise pluggy.PluginValidationError(module, f"{said}; {hint}") from None
 
 
 def _load(entry_point: EntryPoint) -> list[Plugin]:
@@ -123,7 +143,8 @@ def _load(entry_point: EntryPoint) -> list[Plugin]:
         raise
     except BaseException as error:
         trace = traceback.format_exc()
-        return [Plugin("", entry_point.name, "", *origin, described(error), trace=trace)]
+        reason = traced(error, entry_point.value.partition(":")[0])
+        return [Plugin("", entry_point.name, "", *origin, reason, trace=trace)]
 
 
 def _examined(entry_point: str, origin: tuple[str, str], kind: str, cls: Any) -> Plugin:
@@ -142,8 +163,10 @@ def _refuse_taken_names(found: list[Plugin]) -> list[Plugin]:
     for plugin in found:
         rivals = [one for one in claims[plugin.kind, plugin.name] if one is not plugin]
         if plugin.cls is not None and rivals and plugin.distribution != BUILT_IN:
-            owners = ", ".join(sorted({one.distribution for one in [plugin, *rivals]}))
-            reason = f"the name is taken: claimed by {owners}"
+            owners = sorted({one.distribution for one in [plugin, *rivals]})
+            reason = f"the name is taken: claimed by {', '.join(owners)}"
+            if BUILT_IN in owners:
+                reason = "the name is that of a built-in plugin: choose another name"
             plugin = dataclasses.replace(plugin, status=reason, cls=None)  # noqa: PLW2901
         checked.append(plugin)
     return checked
@@ -153,26 +176,12 @@ def _distribution(entry_point: EntryPoint) -> str:
     return entry_point.dist.name if entry_point.dist else ""
 
 
-def _wanted(entry_point: EntryPoint) -> bool:
-    """Whether the variable ``EEGSTORE_PLUGINS`` lets a third party's distribution in.
-
-    Names are compared as installers do (https://peps.python.org/pep-0503/#normalized-names).
-    """
-    chosen = os.environ.get("EEGSTORE_PLUGINS")
-    names = {_normalised(name) for name in (chosen or "").split(",")}
-    return chosen is None or _normalised(_distribution(entry_point)) in names
-
-
-def _normalised(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
-
-
 @functools.cache
 def built_in() -> tuple[Plugin, ...]:
     """The plugins of eegstore's own distribution; no other is imported."""
     return _sorted(
         plugin
-        for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT))
+        for entry_point in entry_points(PROJECT)
         if _distribution(entry_point) == BUILT_IN
         for plugin in _load(entry_point)
     )
@@ -186,9 +195,13 @@ def plugins() -> tuple[Plugin, ...]:
     loaded only if it names their distributions (separated by commas).
     """
     found = list(built_in())
-    for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT)):
-        if _distribution(entry_point) != BUILT_IN and _wanted(entry_point):
+    for entry_point in entry_points(PROJECT):
+        if _distribution(entry_point) != BUILT_IN and wanted(_distribution(entry_point)):
             found += _load(entry_point)
+    found += [
+        Plugin("", name, "", name, version, reason)
+        for name, version, reason in malformed() if wanted(name)
+    ]  # fmt: skip
     return _sorted(_refuse_taken_names(found))
 
 
@@ -214,8 +227,8 @@ def find(kind: str, name: str) -> Plugin:
     ------
     PluginError
         Where it is installed but broken; says why.
-    MissingPluginError
-        Where there is none; names the nearest, and what could not be loaded.
+    HiddenPluginError, MissingPluginError
+        Where there is none; names the nearest. The first where it may be in what is not loaded.
     """
     candidates = named(kind, name)
     for candidate in candidates:
@@ -223,10 +236,13 @@ def find(kind: str, name: str) -> Plugin:
             return candidate
     if candidates:
         broken = candidates[0]
-        raise PluginError(f"{kind} {name!r} of {broken.distribution} is broken: {broken.status}")
-    hints = [nearest(name, [one.name for one in usable(kind)])]
-    hints += [f"not loaded: {one.distribution}, {one.status}" for one in plugins() if not one.kind]
-    raise MissingPluginError(f"no {kind} is called {name!r:.80}; {'; '.join(hints)}", kind, name)
+        raise PluginError(f"{kind} {name!r} of {broken.distribution} is broken: {broken.reason}")
+    said = f"no {kind} is called {name!r:.80}; {nearest(name, [one.name for one in usable(kind)])}"
+    hidden = [f"{one.distribution}, {one.reason}" for one in plugins() if not one.kind]
+    if hidden:
+        said = f"{said}; it may be of one that is not loaded: {'; '.join(hidden)}"
+        raise HiddenPluginError(said, kind, name)
+    raise MissingPluginError(said, kind, name)
 
 
 @functools.cache
@@ -302,7 +318,7 @@ def configure(cls: Any, options: Mapping[str, Any], folder: Path, where: str) ->
         # JSON mode: a TOML list is a tuple and a string a Path, but "3" is no int.
         values = model.model_validate_json(json.dumps(dict(options), default=str))
     except ValidationError as error:
-        known: dict[tuple[str, ...], list[str]] = {(): list(model.model_fields)}
+        known: dict[tuple[str | int, ...], list[str]] = {(): list(model.model_fields)}
         raise RecipeError(f"{where}: {explain(error, options, known)}") from None
     paths = path_options(cls)
     try:
@@ -316,7 +332,7 @@ def configure(cls: Any, options: Mapping[str, Any], folder: Path, where: str) ->
     except (EegStoreError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise PluginError(f"{where}: failed: {described(error)}") from error
+        raise PluginError(f"{where}: failed: {traced(error, cls.__module__)}") from error
 
 
 def installed(kind: str, name: str) -> type[Any] | None:
@@ -328,29 +344,6 @@ def options_of(plugin: Any) -> dict[str, Any]:
     """A plugin's options as JSON values, as a store records them."""
     values = {one.name: getattr(plugin, one.name) for one in dataclasses.fields(plugin)}
     return typing.cast(dict[str, Any], json.loads(json.dumps(values, default=str)))
-
-
-def recipe_schema() -> dict[str, Any]:
-    """JSON Schema of a recipe: its sections, and the options of every usable plugin."""
-    schema = Recipe.model_json_schema(by_alias=True)
-    definitions, properties = schema["$defs"], schema["properties"]
-    sections = {"source": "source", "stimuli": "stimuli", "pairing": "pairing", "split": "split",
-                "extract": "extractor"}  # fmt: skip
-    own: dict[str, Any] = {}
-    for section, kind in sections.items():
-        base = {"source": "SourceSection", "extract": "ExtractSection"}.get(section, "Section")
-        choices = [_section_schema(one, definitions[base], own) for one in usable(kind)]
-        description = f"A plugin of the kind {kind}, and its options."
-        properties[section] = {"anyOf": choices, "description": description}
-    properties["extract"] = {
-        "type": "array",
-        "items": properties["extract"],
-        "description": "Columns to compute; each may read those of others.",
-    }
-    for base in ("SourceSection", "ExtractSection", "Section"):
-        del definitions[base]
-    definitions |= own
-    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 
 
 def broken() -> list[Plugin]:
@@ -368,23 +361,3 @@ def notes() -> list[str]:
 def usable(kind: str) -> list[Plugin]:
     """The plugins of a kind that can be used."""
     return [one for one in plugins() if one.kind == kind and one.cls is not None]
-
-
-def _section_schema(
-    plugin: Plugin, base: Mapping[str, Any], definitions: dict[str, Any]
-) -> dict[str, Any]:
-    """JSON Schema of a section that names a plugin; what it refers to goes to ``definitions``."""
-    cls: Any = plugin.cls
-    # References start at the schema's root, where two plugins may define one name.
-    prefix = f"{plugin.kind}.{plugin.name}."
-    options = options_model(cls).model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
-    definitions |= {prefix + key: value for key, value in options.get("$defs", {}).items()}
-    name = {"const": plugin.name, "description": (cls.__doc__ or "").strip().split("\n")[0]}
-    own = {key: value for key, value in base["properties"].items() if key != "plugin"}
-    return {
-        "type": "object",
-        "title": plugin.name,
-        "properties": {"plugin": name, **own, **options.get("properties", {})},
-        "required": ["plugin", *options.get("required", [])],
-        "additionalProperties": False,
-    }

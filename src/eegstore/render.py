@@ -66,13 +66,17 @@ def report(done: Report) -> RenderableType:
     """What a build did."""
     facts = f"{plural(done.n_trials, 'trial')}, {plural(done.n_stimuli, 'stimulus')}"
     lines = list(titled(str(done.store), facts, done.notice))
-    lines += [as_text(f"note: {hint}", style="yellow") for hint in done.hints]
+    lines += _notes(done.hints)
     if done.history is None:
         lines.append("Up to date: nothing to do.")
     else:
         lines += _history(done)
     lines.append(as_text(f"digest {done.digest[:SHORT_DIGEST]}"))
     return Group(*lines)
+
+
+def _notes(hints: Sequence[str]) -> list[RenderableType]:
+    return [as_text(f"note: {hint}", style="yellow") for hint in hints]
 
 
 def _history(done: Report) -> Iterator[RenderableType]:
@@ -152,6 +156,7 @@ def plan(planned: Plan) -> RenderableType:
             "reuse" if column.path in reused else _deed(planned, column.path),
         )
     lines = [*titled(str(planned.store), facts, planned.found.trials.notice), table, ""]
+    lines += _notes(planned.hints)
     lines += [as_text(f"replace  {path}: {why}") for path, why in _reasons(planned).items()]
     lines += [as_text(f"drop     {loss} (needs --overwrite)") for loss in losses(planned)]
     lines += [as_text(f"mend     {one.file}: {one.problem}") for one in planned.damage]

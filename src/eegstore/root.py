@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 from collections.abc import Mapping
@@ -137,12 +138,13 @@ def read_root(path: Place) -> bytes:
 def _is_whole(root: bytes, attributes: Mapping[str, Any]) -> bool:
     """Whether the document and those that it holds are what was sealed, whatever they are now."""
     try:
-        documents = committed_documents(json.loads(root)["consolidated_metadata"]["metadata"])
-        return is_sealed(root, attributes["seal"], documents)
+        return is_sealed(root, attributes["seal"], committed_documents(root))
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
         return False
 
 
-def committed_documents(documents: Mapping[str, Any]) -> dict[str, bytes]:
-    """File to bytes of every document but the root's, as the root holds them."""
+@functools.lru_cache(maxsize=4)  # of a store that is opened, the seal and the files ask for them
+def committed_documents(root: bytes) -> Mapping[str, bytes]:
+    """File to bytes of every document but the root's, as the root's bytes hold them."""
+    documents = json.loads(root)["consolidated_metadata"]["metadata"]
     return {f"{path}/{DOCUMENT}": document_bytes(one) for path, one in documents.items()}

@@ -19,6 +19,7 @@ from eegstore import registry
 from eegstore.errors import InputError, UsageError
 from eegstore.examination import PLUGIN_NAME
 from eegstore.hookspecs import EEGSTORE_PLUGIN_API
+from eegstore.recipe import nearest
 
 # Names that the templates import.
 TAKEN: Final = {"Any", "ClassVar", "Literal", "Mapping", "NDArray", "Path", *eegstore.__all__}
@@ -76,7 +77,9 @@ def scaffold(name: str, kind: str, folder: Path) -> Project:
         Where something is in the folder, or it cannot be written.
     """
     if kind not in SUMMARIES:
-        raise UsageError(f"--kind {kind}: expected one of {', '.join(SUMMARIES)}")
+        raise UsageError(
+            f"--kind {kind:.80}: not a kind that 'new' begins; {nearest(kind, SUMMARIES)}"
+        )
     module = _module(name, kind)
     files = _files(name, kind, module)
     try:

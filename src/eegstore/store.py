@@ -24,6 +24,7 @@ from eegstore.attributes import (
 from eegstore.counts import KEYS
 from eegstore.disk import Place, digest_bytes, read_regular
 from eegstore.errors import DamageError, IncompleteError, InputError
+from eegstore.makers import remedied
 from eegstore.reader import Part
 from eegstore.recipe import parse_recipe
 from eegstore.remote import location, together
@@ -251,7 +252,7 @@ class Store:
 
     def document_problems(self) -> Iterator[tuple[str, str]]:
         """File and problem of each document, the root's aside, that is not as it was committed."""
-        committed = committed_documents(self._documents)
+        committed = committed_documents(self._root)
         problems = together(self.path, self._document_problem, committed.items())
         for file, problem in zip(committed, problems, strict=True):
             if problem:
@@ -332,8 +333,9 @@ class Store:
         recipe = parse_recipe(self.recipe, f"{self.path}: recipe")
         if recipe.stimuli is None:
             raise InputError(f"{self.path}: the store has no stimuli, so no images to read")
-        folder = Path(self.attributes.history[-1].folder)
-        provider = registry.create("stimuli", recipe.stimuli.plugin, recipe.stimuli.options, folder)
+        section, folder = recipe.stimuli, Path(self.attributes.history[-1].folder)
+        with remedied(lambda: [self.stimuli["content_id"].attrs["eegstore"]["producer"]]):
+            provider = registry.create("stimuli", section.plugin, section.options, folder)
         found = provider.scan().content_id
         if not np.array_equal(found, self.stimuli["content_id"][:]):
             raise InputError(
@@ -347,7 +349,8 @@ class Store:
         Raises
         ------
         InputError
-            Where the files are no longer where the build read them, or have changed.
+            Where the files are no longer where the build read them, or have changed; or the plugin
+        that reads them is not installed: names the distribution that has it.
         """
         provider, row = self._provider, operator.index(stimulus)
         row_numbers("stimuli", [row], self.stimuli.n_rows)

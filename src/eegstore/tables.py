@@ -353,6 +353,8 @@ class Block(Mapping[str, Any]):
         float64, (time,), seconds from stimulus onset; empty for stimuli.
     ch_names
         Channel names; empty for stimuli.
+    units
+        Unit of ``eeg``, ``"1"`` or ``""`` where it is unknown; empty for stimuli.
     """
 
     def __init__(
@@ -365,6 +367,7 @@ class Block(Mapping[str, Any]):
         sfreq: float = float("nan"),
         times: NDArray[np.float64] | None = None,
         ch_names: Sequence[str] = (),
+        units: str = "",
     ) -> None:
         self._columns = {name: _lent(values) for name, values in columns.items()}
         self.start = start
@@ -376,6 +379,7 @@ class Block(Mapping[str, Any]):
         self.n_valid = frozen(n_valid)
         self.sfreq = sfreq
         self.ch_names = tuple(ch_names)
+        self.units = units
 
     def __getitem__(self, name: str) -> Any:
         return self._columns[name]

@@ -190,7 +190,7 @@ def warn_of_broken_plugins(debug: bool) -> None:
             _say(line)
         if one.status in Terminal.said:  # by the error that ended the command
             continue
-        tell(f"plugin {one.name!r} of {one.distribution} is not used: {one.status}")
+        tell(f"plugin {one.name!r} of {one.distribution} is not used: {one.reason}")
 
 
 def warn_of_deprecated_use() -> None:

@@ -92,8 +92,9 @@ def renewed(kind: str, cls: Any) -> tuple[Any, list[Deprecated]]:
     ]  # fmt: skip
     if not used:
         return cls, []
+    origin = {"__doc__": cls.__doc__, "__module__": cls.__module__}
     names = {one.instead: getattr(cls, one.name) for one in used}
-    return type(cls.__name__, (cls,), {"__doc__": cls.__doc__, **names}), used
+    return type(cls.__name__, (cls,), {**origin, **names}), used
 
 
 def warn(name: str, distribution: str, used: Iterable[Deprecated]) -> tuple[str, ...]:

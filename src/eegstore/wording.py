@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 MAX_TEXT: Final = 400
-MAX_DESCRIBED: Final = 190
+MAX_DESCRIBED: Final = 160
 
 
 def printable(text: str) -> str:

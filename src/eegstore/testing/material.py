@@ -16,6 +16,7 @@ N_ROWS: Final = 16
 CH_NAMES: Final = ("Fz", "Cz", "Pz", "Oz")
 SFREQ: Final = 128.0
 N_TIMES: Final = 256
+UNITS: Final = "uV"
 STD_UV: Final = 20.0
 ALPHA_HZ: Final = 10.0
 LABELS: Final = (0, 1, 2, 3, -1, 1, 0, 2, 3, -1, 1, 2, 0, 3, 1, 0)
@@ -36,7 +37,7 @@ def trials(order: Sequence[int] | None = None, keys: bool = True) -> Trials:
         ch_names=CH_NAMES,
         sfreq=SFREQ,
         times=times(),
-        units="uV",
+        units=UNITS,
         label=label,
         stimulus_key=np.array(shown) if keys else None,
         split=np.where(rows % 4 == 3, "test", "train"),
@@ -202,7 +203,7 @@ def _eeg_spec() -> ColumnSpec:
         shape=(len(CH_NAMES), N_TIMES),
         dtype="float32",
         coords={"channel": CH_NAMES, "time": times().tolist()},
-        units="uV",
+        units=UNITS,
         attrs={"sfreq": SFREQ, "ch_types": ["eeg"] * len(CH_NAMES)},
     )
 
@@ -268,4 +269,5 @@ def held_block(
         sfreq=SFREQ,
         times=times(),
         ch_names=CH_NAMES,
+        units=UNITS,
     )

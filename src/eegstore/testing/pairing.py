@@ -20,6 +20,7 @@ from eegstore.testing.common import FINGERPRINT, common, described_array, same_b
 from eegstore.testing.stage import Stage, Trouble
 from eegstore.testing.subject import Subject
 
+CARDINALITIES: Final = ("one", "one-to-one", "many")
 MADE_FROM: Final = re.compile(r"stimulus_key|label|(trials|stimuli)/[a-z][a-z0-9_]{0,63}")
 
 
@@ -142,12 +143,35 @@ def made_from_named(subject: Subject) -> None:
         )
 
 
+def cardinality_kept(subject: Subject) -> None:
+    """As many stimuli a trial, and trials a stimulus, as it declares."""
+    plugin = subject.new()
+    declared = getattr(plugin, "cardinality", None)
+    if declared is None:
+        raise NotApplicable("it declares no cardinality")
+    if declared not in CARDINALITIES:
+        raise Violation(f"cardinality is {declared!r}, expected one of {', '.join(CARDINALITIES)}")
+    pairs = _pairs(plugin, material.trials())
+    if declared != "many" and pairs.more is not None:
+        raise Violation(f"gave more stimuli of a trial, expected one: cardinality is {declared!r}")
+    stimulus = _stimulus(pairs)
+    _, counts = np.unique(stimulus[stimulus >= 0], return_counts=True)
+    if declared == "one-to-one" and counts.max(initial=0) > 1:
+        raise Violation(
+            f"a stimulus got {counts.max()} trials, expected 1: cardinality is {declared!r}"
+        )
+
+
 def unlabelled_unpaired(subject: Subject) -> None:
     """A trial of label -1 and without a key stays unpaired."""
     made_from = getattr(subject.new(), "made_from", ())
     if made_from and not {"label", "stimulus_key"} & set(made_from):
         raise NotApplicable(f"it pairs by {', '.join(made_from)}, not by labels or keys")
-    stimulus = _stimulus(_pairs(subject.new(), material.trials()))
+    plugin = subject.new()
+    made_from = getattr(plugin, "made_from", ())
+    if made_from and not {"label", "stimulus_key"} & {*made_from}:
+        raise NotApplicable(f"its pairs are made from {', '.join(made_from)} alone")
+    stimulus = _stimulus(_pairs(plugin, material.trials()))
     paired = (np.array(material.LABELS) < 0) & (stimulus >= 0)
     if paired.any():
         trial = int(np.argmax(paired))
@@ -251,6 +275,8 @@ CHECKS: Final = (
            "exist, none twice, -1 after the last, with scores.", more_described),
     _check("made-from-named", "What it says decides the pairs (made_from) names labels, keys or "
            "columns.", made_from_named),
+    _check("cardinality-kept", "No trial has more stimuli, and no stimulus more trials, than its "
+           "cardinality says.", cardinality_kept),
     _check("unlabelled-unpaired", "A trial of label -1 and without a key stays unpaired.",
            unlabelled_unpaired),
     _check("deterministic", "Two calls, and a new instance of the same options, give the same "

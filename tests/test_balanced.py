@@ -1,0 +1,99 @@
+"""Pairing by chance with equal use of the stimuli, and several stimuli of a label."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eegstore import InputError
+from eegstore_plugins.balanced import BalancedPairing
+from eegstore_plugins.event import EventPairing
+from eegstore_plugins.label import LabelPairing
+from test_pairing import make_stimuli, make_trials, pair_labels
+
+SEEDS = st.integers(0, 2**40)
+
+
+def labels(seed):
+    """Labels of up to 60 trials, and of up to 20 stimuli; some are -1, some have no stimulus."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(-1, 5, rng.integers(1, most)).tolist() for most in (61, 21)]
+
+
+def balanced(trials, stimuli, **options):
+    return BalancedPairing(**options)(make_trials(trials), make_stimuli(stimuli), {})
+
+
+@given(seed=SEEDS)
+def test_stimuli_of_a_label_are_used_equally_often_or_once_more(seed):
+    trials, stimuli = labels(seed)
+    pairs = balanced(trials, stimuli, seed=seed, unmatched="keep")
+    used = np.bincount(pairs.stimulus[pairs.stimulus >= 0], minlength=len(stimuli))
+    for label in set(trials):
+        rows = [row for row, one in enumerate(stimuli) if one == label and label >= 0]
+        of_label = pairs.stimulus[np.array(trials) == label]
+        scores = pairs.score[np.array(trials) == label]
+        if not rows:
+            assert (of_label == -1).all()
+            assert np.isnan(scores).all()
+            continue
+        assert np.isin(of_label, rows).all()
+        assert np.ptp(used[rows]) <= 1
+        np.testing.assert_array_equal(scores, np.float32(1 / len(rows)))
+
+
+@given(seed=SEEDS)
+def test_of_all_stimuli_none_is_used_more_than_once_more(seed):
+    trials, stimuli = labels(seed)
+    pairs = balanced(trials, stimuli, seed=seed, within="all")
+    assert np.ptp(np.bincount(pairs.stimulus, minlength=len(stimuli))) <= 1
+    np.testing.assert_array_equal(pairs.score, np.float32(1 / len(stimuli)))
+
+
+@pytest.mark.parametrize("within", ["label", "all"])
+def test_the_seed_decides_and_every_stimulus_has_the_same_chance(within):
+    trials, stimuli = [0] * 7, [0] * 3
+    drawn = [balanced(trials, stimuli, seed=seed, within=within).stimulus for seed in range(900)]
+    again = balanced(trials, stimuli, seed=5, within=within).stimulus
+    np.testing.assert_array_equal(drawn[5], again)
+    assert any((drawn[0] != one).any() for one in drawn)
+    counts = np.stack([np.bincount(column, minlength=3) for column in np.stack(drawn).T])
+    assert abs(counts - 300).max() < 75  # five standard deviations
+
+
+def test_balanced_pairs_are_the_same_on_every_platform():
+    # Drawn once. Where this changes, the plugin's version must change.
+    pairs = balanced([0, 1] * 6, [0, 0, 1, 1, 1], seed=7)
+    assert pairs.stimulus.tolist() == [0, 4, 0, 2, 1, 4, 0, 3, 1, 2, 1, 3]
+
+
+def test_balanced_refuses_a_label_without_stimulus():
+    with pytest.raises(InputError, match=r"pairing 'balanced': no stimulus has label 5 \(2 trial"):
+        balanced([0, 5, 5], [0])
+
+
+@given(seed=SEEDS, choose=st.sampled_from(["first", "cycle", "random"]), k=st.integers(2, 5))
+def test_several_stimuli_of_a_label_are_its_next_ones_and_none_twice(seed, choose, k):
+    trials, stimuli = labels(seed)
+    pairs = pair_labels(trials, stimuli, choose=choose, k=k, unmatched="keep")
+    one = pair_labels(trials, stimuli, choose=choose, unmatched="keep")
+    np.testing.assert_array_equal(pairs.stimulus, one.stimulus)
+    assert pairs.more.shape == (len(trials), k - 1)
+    assert pairs.more_score.dtype == np.float32
+    for trial, label in enumerate(trials):
+        rows = [row for row, of in enumerate(stimuli) if of == label and label >= 0]
+        given_rows = [pairs.stimulus[trial], *pairs.more[trial]]
+        n_given = min(k, len(rows))
+        at = rows.index(given_rows[0]) if rows else 0
+        expected = [rows[(at + turn) % len(rows)] for turn in range(n_given)]
+        assert given_rows == expected + [-1] * (k - n_given)
+        np.testing.assert_array_equal(np.isnan(pairs.more_score[trial]), pairs.more[trial] < 0)
+
+
+def test_each_pairing_says_what_its_pairs_are_made_from():
+    assert LabelPairing().made_from == BalancedPairing().made_from == ("label",)
+    assert EventPairing().made_from == ("stimulus_key",)
+    assert BalancedPairing(within="all").made_from == ()
+    assert (LabelPairing().cardinality, LabelPairing(k=2).cardinality) == ("one", "many")
