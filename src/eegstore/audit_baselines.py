@@ -163,11 +163,12 @@ def identity_baseline(rows: Rows) -> Iterator[Finding]:
     if result.above < LEAST or (result.p_value >= P_VALUE and not is_sure):
         return
     right = found.label == rows.label[found.row]
-    _, first = np.unique(sitting[found.row], return_index=True)
+    _, first, code = np.unique(sitting[found.row], return_index=True, return_inverse=True)
+    share = np.bincount(code, weights=right) / np.bincount(code)
     examples = few(
-        f"{rows.place(found.row[one], SITTING)}: label {found.label[one]} is right in "
-        f"{np.mean(right[sitting[found.row] == sitting[found.row[one]]]):.0%}"
-        for one in first.tolist()
+        f"{rows.place(found.row[first[one]], SITTING)}: label {found.label[first[one]]} is right "
+        f"for {share[one]:.0%}"
+        for one in np.argsort(-share, kind="stable").tolist()
     )
     yield Finding(
         "identity-baseline",

@@ -46,7 +46,7 @@ def _uneven(rows: Rows, label: NDArray[np.int64]) -> Iterator[Finding]:
             "class-imbalance",
             "warning",
             n_trials,
-            "labels are uneven: guessing the most frequent scores more than 1 in their number",
+            "labels so uneven that guessing the most frequent one scores",
             few(told),
             "Give balanced accuracy too, or what guessing the most frequent label scores.",
         )

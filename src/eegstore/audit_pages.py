@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
 
 from eegstore.audit import CHECKS, Audit
 from eegstore.findings import SHOWN, Finding, Severity
@@ -30,23 +31,32 @@ def page(store: Store, found: Audit) -> RenderableType:
             lines.append("")
     if found.not_checked:
         lines.append(as_text("not checked", style="bold"))
-        lines += [_indented(f"{name}: {why}", 2) for name, why in found.not_checked.items()]
+        lines += [_Indented(f"{name}: {why}", 2) for name, why in found.not_checked.items()]
         lines.append("")
     return Group(*lines, as_text(verdict(found)))
 
 
 def _finding(one: Finding) -> Iterator[RenderableType]:
     yield as_text(f"  {one.check}", style="bold")
-    yield _indented(f"{one.what}.", 4)
+    yield _Indented(f"{one.what}.", 4)
     for example in one.examples:
-        yield _indented(f"· {example}", 6)
+        yield _Indented(f"· {example}", 6)
     if one.count > len(one.examples) == SHOWN:
-        yield _indented("· …", 6)
-    yield _indented(f"→ {one.advice}", 4)
+        yield _Indented("· …", 6)
+    yield _Indented(f"→ {one.advice}", 4)
 
 
-def _indented(text: str, width: int) -> RenderableType:
-    return Padding(as_text(text), (0, 0, 0, width), expand=False)
+@dataclass(frozen=True)
+class _Indented:
+    """Text that is wrapped at the terminal's width, all its lines indented."""
+
+    text: str
+    width: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in as_text(self.text).wrap(console, options.max_width - self.width):
+            line.rstrip()
+            yield Text(" " * self.width) + line
 
 
 def verdict(found: Audit) -> str:

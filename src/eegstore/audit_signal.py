@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.audit_rows import TRAIN, Rows
-from eegstore.findings import Finding, few
+from eegstore.findings import Finding, NotCheckedError, few
 from eegstore.neighbours import partners
 from eegstore.sketching import BLOCK_BYTES, Signal, lines, without_trend
 from eegstore.wording import plural
 
 ALIKE: Final = 0.99  # correlation from which on two trials are copies
+ROUNDING: Final = 1e-18  # of a power in double precision; one in single leaves 1e-15
 SKETCH_ALIKE: Final = 0.96  # a sketch of copies is off by a little
 # A normaliser leaves float32's rounding; a part of the rows is off by what rows differ.
 STANDARD: Final = 1e-3
@@ -25,6 +26,8 @@ Pairs = NDArray[np.int64]
 
 def near_duplicate_trials(rows: Rows) -> Iterator[Finding]:
     """Trials whose EEG is a copy of another's: to the bit, or but for gain, offset and noise."""
+    if not len(rows):
+        raise NotCheckedError("no trial is valid")
     signal = rows.signal
     exact = _exact(rows, signal.checksum)
     found = partners(signal.sketch, rows.part, SKETCH_ALIKE)
@@ -119,14 +122,21 @@ def _is_equal(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[n
 def _is_alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.bool_]:
     basis = lines(one.shape[-1])
     first, second = without_trend(one, basis), without_trend(other, basis)
-    size = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
+    power = [(signal**2).sum(axis=-1) for signal in (first, second)]
+    # A flat channel says nothing: what is left of it is rounding.
+    told = (power[0] > ROUNDING * _power(one)) & (power[1] > ROUNDING * _power(other))
+    size = np.sqrt(power[0] * power[1])
     product = (first * second).sum(axis=-1)
-    # A flat channel says nothing; what rounding leaves of it is far below the others.
-    told = size > 1e-12 * size.max(axis=-1, initial=0, keepdims=True)
-    correlation = np.divide(product, size, out=np.zeros_like(size), where=told & (size > 0))
-    n_told = np.maximum((told & (size > 0)).sum(axis=-1), 1)
+    correlation = np.divide(product, size, out=np.zeros_like(size), where=told)
+    n_told = np.maximum(told.sum(axis=-1), 1)
     alike: NDArray[np.bool_] = correlation.sum(axis=-1) / n_told > ALIKE
     return alike
+
+
+def _power(eeg: NDArray[np.float32]) -> NDArray[np.float64]:
+    """float64, (…, channel): sum of squares over time."""
+    power: NDArray[np.float64] = np.square(eeg, dtype=np.float64).sum(axis=-1)
+    return power
 
 
 def fitted_on_test(rows: Rows) -> Iterator[Finding]:

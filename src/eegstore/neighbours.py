@@ -51,7 +51,8 @@ def partners(
     found = np.full((2, len(sketch)), -1, dtype=np.int64)
     best = np.full((2, len(sketch)), least, dtype=np.float32)
     rows = np.flatnonzero((sketch != 0).any(axis=1))
-    for _ in range(n_trees if len(rows) > LEAF_ROWS else 1):
+    n_needed = n_trees if len(rows) > LEAF_ROWS else min(1, len(rows))
+    for _ in range(n_needed):
         for leaf in _leaves(sketch, rows, chance):
             _compare(sketch, part, leaf, found, best)
     return Partners(*found)
@@ -59,7 +60,7 @@ def partners(
 
 def _leaves(sketch: NDArray[np.float32], rows: Rows, chance: np.random.Generator) -> Iterator[Rows]:
     """The rows of each leaf of a tree; all leaves are of one size, or one row more."""
-    depth = max(0, math.ceil(math.log2(max(1, len(rows)) / LEAF_ROWS)))
+    depth = max(0, math.ceil(math.log2(len(rows) / LEAF_ROWS)))
     node = np.zeros(len(rows), dtype=np.int64)
     for _ in range(depth):
         direction = chance.standard_normal((sketch.shape[1], 1)).astype(np.float32)
