@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import eegstore
-from eegstore import Block, ColumnSpec, Stimuli, Trials, digest_bytes, registry
-from planted import HOG, planted
+from eegstore import Block, ColumnSpec, Splits, Stimuli, Trials, digest_bytes, registry
+from planted_images import HOG, planted
 
 CH_NAMES = ("Fz", "Cz", "Pz", "Oz", "O1", "O2", "P7", "P8", "T7", "EOG")
 HOSTILE = (
@@ -157,7 +157,19 @@ class Learnt:
         return block["eeg"][:, 0]
 
 
-KINDS = {"source": (Waves,), "stimuli": (Shown,), "extractor": (Worth, Vectors, Texts, Learnt)}
+@dataclass(frozen=True)
+class Folds:
+    """Four folds, by stimulus."""
+
+    name: ClassVar[str] = "folds"
+    version: ClassVar[str] = "1"
+
+    def __call__(self, trials: Trials, stimulus: Any, stimuli: Stimuli | None) -> Splits:
+        return Splits(np.full(trials.n_trials, "train"), stimulus % 4)
+
+
+KINDS = {"source": (Waves,), "stimuli": (Shown,), "split": (Folds,),
+         "extractor": (Worth, Vectors, Texts, Learnt)}  # fmt: skip
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from eegstore.report import report
 from eegstore.report.decoding import verdict
 from eegstore.report.material import Material
 from pages import Element, number, parse
-from planted import HOG, planted
+from planted_images import HOG, planted
 from reporting import installed, learnt
 from test_report import caption, check_structure, table
 
@@ -151,6 +151,23 @@ def test_pairs_by_label_are_asked_for_the_concept(tmp_path: Path) -> None:
     page = parse(report(store, tmp_path / "a.html", with_audit=False).read_text())
     assert "of which the concept is to be found" in caption(page, "retrieval-1")
     assert "Not evaluated" not in page.text()
+
+
+def test_folds_are_told_one_by_one(tmp_path: Path) -> None:
+    store = planted(tmp_path, noise=1.0, extract=[HOG, {"plugin": "learnt"}],
+                    split={"plugin": "folds"})  # fmt: skip
+    page = parse(report(store, tmp_path / "a.html", with_audit=False).read_text())
+    check_structure(page)
+    assert table(page, "folds")[1:] == [[f"fold {one}", "24"] for one in range(4)]
+    rows, expected = (
+        table(page, "retrieval-1-fold")[1:],
+        evaluate(store, "learnt", "hog").document(),
+    )
+    assert [row[:2] for row in rows] == [[one["fold"], "24"] for one in expected["folds"]]
+    for row, one in zip(rows, expected["folds"], strict=True):
+        assert number(row[2]) == pytest.approx(100 * one["top1"]["value"], abs=0.06)
+    assert "each against 6 stimuli" in caption(page, "retrieval-1")
+    assert len(page.one("ol", class_="found").all("li")) == 6
 
 
 def test_the_verdict_follows_the_p_value(found: eegstore.Store) -> None:
