@@ -22,7 +22,7 @@ from eegstore.findings import Finding
 from handbook import ROOT, commands
 from handbook import blocks as code_blocks
 from samples import write_npy
-from studies import CONCEPTS, LEAKS, clean, everything, path
+from studies import CONCEPTS, LEAKS, clean, everything, favour_by_subject, path
 
 NAMES = [check.name for check in CHECKS]
 
@@ -357,6 +357,13 @@ def test_a_store_of_which_nothing_is_valid_has_nothing_to_check(tmp_path: Path) 
     assert verdict(found) == "nothing could be checked"
 
 
+def test_trials_that_a_split_leaves_apart_are_in_no_part(tmp_path: Path) -> None:
+    study = clean()
+    study.columns["split"] = study["split"].astype("U8")
+    study["split"][study.at(subject=2)[::5]] = "unpaired"
+    assert serious(audit(study.build(tmp_path))) == set()
+
+
 def test_padding_is_no_signal(tmp_path: Path) -> None:
     study = clean()
     train, test = study.at(split="train"), study.at(split="test")
@@ -470,3 +477,26 @@ def test_what_the_page_shows_in_python_runs(blocks: Path, monkeypatch: pytest.Mo
     exec(code, names)
     assert names["errors"] == []
     assert names["reasons"] == {}
+
+
+MENDS = {
+    "stimulus": {"stimulus-across-splits"},
+    "concept": {"stimulus-across-splits", "concept-overlap"},
+    "block": {"block-across-splits", "overlapping-windows"},
+    "session": {"block-across-splits", "session-across-splits", "overlapping-windows"},
+    "subject": {"block-across-splits", "session-across-splits", "identity-baseline"},
+}
+
+
+@pytest.mark.parametrize("plugin", MENDS)
+def test_the_split_that_is_advised_mends_what_it_is_advised_for(
+    plugin: str, tmp_path: Path
+) -> None:
+    study = clean()
+    favour_by_subject(study)
+    study["onset"][:] = 0.2 * np.arange(len(study["onset"])) % (0.2 * 6 * 12)
+    found = examine(study.build(tmp_path, split={"plugin": plugin, "test_size": 0.34}))
+    assert MENDS[plugin].isdisjoint({one.check for one in found.findings})
+    texts = [one.advice for one in found.findings] + [(ROOT / "docs" / "audit.md").read_text()]
+    advised = set(re.findall(r'plugin = "(\w+)"', "\n".join(texts)))
+    assert advised <= {one.name for one in registry.plugins() if one.kind == "split"}

@@ -16,6 +16,7 @@ from eegstore.sketching import Signal, read_signal
 from eegstore.store import Store
 
 TRAIN: Final = "train"
+APART: Final = "unpaired"  # where built-in splits put what is neither trained on nor scored
 # What tells one recording from another, and one time that a person sat down from another.
 RECORDING: Final = ("subject", "session", "run")
 SITTING: Final = ("subject", "session")
@@ -40,7 +41,7 @@ class HeldOut(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The valid trials of a store; arrays of ``(row,)`` are over them.
+    """The trials of a store that are trained on or scored; arrays of ``(row,)`` are over them.
 
     Parameters
     ----------
@@ -61,8 +62,9 @@ class Rows:
 
     @functools.cached_property
     def trial(self) -> Rows_:
-        """int64, (row,): the rows of the table; those without a finite signal are left out."""
-        return np.flatnonzero(self.store.trials["valid"][:])
+        """int64, (row,): the rows of the table, but for those that are invalid or left apart."""
+        apart = self.store.trials["split"][:] == APART
+        return np.flatnonzero(self.store.trials["valid"][:] & ~apart)
 
     def has(self, name: str) -> bool:
         """Whether the table of trials has a column."""
