@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from eegstore.answers import Pairs, Splits
     from eegstore.builder import build
     from eegstore.disk import digest_bytes, digest_files
     from eegstore.errors import (
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     from eegstore.recipe import nearest
     from eegstore.registry import configure, installed, options_of, path_options
     from eegstore.store import Store, open_store
-    from eegstore.tables import Block, Column, ColumnSpec, Pairs, Stimuli, Trials
+    from eegstore.tables import Block, Column, ColumnSpec, Stimuli, Trials
     from eegstore.verification import verify
 
 # Importing the package imports none of these: each public name is fetched when it is first used.
 _HOME = {
+    "answers": ("Pairs", "Splits"),
     "builder": ("build",),
     "disk": ("digest_bytes", "digest_files"),
     "errors": (
@@ -73,7 +75,7 @@ _HOME = {
     "recipe": ("nearest",),
     "registry": ("configure", "installed", "options_of", "path_options"),
     "store": ("Store", "open_store"),
-    "tables": ("Block", "Column", "ColumnSpec", "Pairs", "Stimuli", "Trials"),
+    "tables": ("Block", "Column", "ColumnSpec", "Stimuli", "Trials"),
     "verification": ("verify",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -100,6 +102,7 @@ __all__ = [
     "RecipeError",
     "Source",
     "Split",
+    "Splits",
     "Stateful",
     "Stimuli",
     "StimulusProvider",

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from eegstore.calls import given
 from eegstore.errors import PluginError
 from eegstore.shards import CHUNK_BYTES, rows_near
-from eegstore.tables import Block
-from eegstore.work import PlannedColumn
+from eegstore.tables import Block, Table
 from eegstore.worker import Worker
 
 IMAGES_A_BLOCK: Final = 256
@@ -28,7 +27,7 @@ def trial_block(
 ) -> Block:
     """A block of trials; ``inputs`` are the columns that are read."""
     return Block(
-        inputs, int(rows[0]), int(rows[-1]) + 1, n_valid=n_valid, sfreq=me.plan.sfreq,
+        inputs, *span(rows), n_valid=n_valid, sfreq=me.plan.sfreq,
         times=np.asarray(me.plan.times), ch_names=me.plan.ch_names,
     )  # fmt: skip
 
@@ -55,17 +54,34 @@ def parts(plugin: Any, block: Block) -> Iterator[Block]:
         yield part_of(block, first, first + most)
 
 
-def stored_blocks(me: Worker, column: PlannedColumn, rows: NDArray[np.int64]) -> Iterator[Block]:
-    """Blocks of any rows of a column's table, from what is written of the columns it reads."""
-    if column.table == "stimuli":
-        for some, inputs in stimulus_blocks(me, rows, column.reads):
-            yield Block(inputs, int(some[0]), int(some[-1]) + 1)
-        return
-    step = trials_a_block(me)
+def stored_blocks(
+    me: Worker, table: Table, reads: Iterable[str], rows: NDArray[np.int64]
+) -> Iterator[Block]:
+    """Blocks of any rows of a table, from what is written of the columns that are read."""
+    step = IMAGES_A_BLOCK if table == "stimuli" else trials_a_block(me)
     for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        inputs = {name: me.stored("trials", name, some) for name in column.reads}
-        yield trial_block(me, some, inputs, me.rows["n_valid"][some])
+        yield stored_block(me, table, reads, rows[start : start + step])
+
+
+def stored_block(me: Worker, table: Table, reads: Iterable[str], rows: NDArray[np.int64]) -> Block:
+    """A block of these rows, in any order and repeated or not; none of them is computed."""
+    if table == "trials":
+        inputs = {name: joined(me, name, rows) for name in reads}
+        return trial_block(me, rows, inputs, me.rows["n_valid"][rows])
+    return Block(stimulus_inputs(me, rows, reads), *span(rows))
+
+
+def joined(me: Worker, name: str, trials: NDArray[np.int64]) -> NDArray[Any]:
+    """A column of some trials; ``stimuli/NAME`` is of the stimuli that they are paired with."""
+    if name.startswith("stimuli/"):
+        stimulus = me.rows["trials/stimulus"][trials]
+        return me.stored("stimuli", name.removeprefix("stimuli/"), stimulus)
+    return me.stored("trials", name, trials)
+
+
+def span(rows: NDArray[np.int64]) -> tuple[int, int]:
+    """The range that rows lie in."""
+    return (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
 
 
 def stimulus_blocks(
@@ -74,18 +90,25 @@ def stimulus_blocks(
     """Blocks of the given rows with what the extractors read."""
     for start in range(0, len(rows), IMAGES_A_BLOCK):
         chosen = rows[start : start + IMAGES_A_BLOCK]
-        inputs: dict[str, Any] = {}
-        for name in reads:
-            if name == "image":
-                inputs[name] = _images(me, chosen)
-            else:
-                values = me.stored("stimuli", name, chosen)
-                inputs[name] = values.tolist() if name == "caption" else values
-        yield chosen, inputs
+        yield chosen, stimulus_inputs(me, chosen, reads)
+
+
+def stimulus_inputs(me: Worker, rows: NDArray[np.int64], reads: Iterable[str]) -> dict[str, Any]:
+    """What extractors read of some stimuli."""
+    inputs: dict[str, Any] = {}
+    for name in reads:
+        if name == "image":
+            inputs[name] = _images(me, rows)
+        else:
+            values = me.stored("stimuli", name, rows)
+            inputs[name] = values.tolist() if name == "caption" else values
+    return inputs
 
 
 def _images(me: Worker, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     """The images of some rows, read by runs of consecutive ones."""
+    if not len(rows):
+        return []
     section = me.recipe.stimuli
     assert section is not None
     runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)

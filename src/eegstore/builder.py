@@ -8,6 +8,7 @@ import itertools
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from eegstore.errors import (
     UsageError,
 )
 from eegstore.fitting import PairedRows, fit_tasks, fitted_states, paired_rows
+from eegstore.narrow import with_answered
 from eegstore.pair import pair
 from eegstore.plan import make_tasks
 from eegstore.prepare import (
@@ -55,7 +57,7 @@ from eegstore.receipts import Receipt, receipts_folder, standing_receipts
 from eegstore.recipe import Recipe, load_recipe, parse_recipe
 from eegstore.recover import recover
 from eegstore.root import MARKER, beside, build_folder, is_building
-from eegstore.scan import pairing_plugin
+from eegstore.scan import pairing_reads
 from eegstore.split import split
 from eegstore.wording import MAX_TEXT, text_of
 from eegstore.work import Task
@@ -104,8 +106,9 @@ def _finish(
     run.listener("pair, split and commit", 0, 0)
     rows = rows or paired_rows(plan, stages)
     valid, pairs = rows.valid, rows.pairs
-    narrow = list(narrow_columns(found, plan.columns, pairs, rows.split, valid))
+    narrow = list(narrow_columns(found, plan.columns, pairs, rows.splits, valid))
     narrow += fitted_states(plan)
+    plan = replace(plan, keys=with_answered(plan.keys, [one.path for one in narrow]))
     check()
     commit = stages.run("commit", _gather, plan, narrow, receipts)
     stages.run("commit", commit.put_arrays)
@@ -323,7 +326,7 @@ def _report(
 def _pair_early(plan: Plan) -> None:
     """Let a pairing that reads no column, and the split after it, refuse before anything runs."""
     found = plan.found
-    if found.stimuli is None or not getattr(pairing_plugin(found), "reads", ()):
+    if not pairing_reads(found):
         valid = np.ones(found.trials.n_trials, dtype=np.bool_)
         split(found, pair(found, {}, valid).stimulus, valid)
 
@@ -354,7 +357,7 @@ def _run(
 ) -> None:
     executor = registry.create("executor", run.executor, {}, plan.folder)
     factory = functools.partial(guarded, "executor", executor, executor)
-    plan_file = write_plan(plan, tasks, rows.train if rows else {}, run.check_determinism)
+    plan_file = write_plan(plan, tasks, rows.for_workers if rows else {}, run.check_determinism)
     names = [task.name for task in tasks]
     said = "fit" if tasks[0].is_fit else "extract"
     run.listener(said, 0, len(names))

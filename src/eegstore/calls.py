@@ -58,6 +58,16 @@ def given(kind: str, plugin: Any, call: str, value: Any, cls: type[T]) -> T:
     return value
 
 
+def declared(kind: str, plugin: Any, member: str) -> tuple[str, ...]:
+    """The names that a class variable, an option or a property lists; none where it is absent."""
+    names = guarded(kind, plugin, lambda: getattr(plugin, member, ()))
+    if not isinstance(names, tuple) or any(not isinstance(one, str) for one in names):
+        raise PluginError(
+            f"{kind} {plugin.name!r}: {member} is {names!r:.80}, expected a tuple of names"
+        )
+    return names
+
+
 def repeated(
     kind: str, plugin: Any, call: Any, *arguments: Any, limit_s: float | None = None
 ) -> Any:

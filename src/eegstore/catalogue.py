@@ -13,7 +13,8 @@ from eegstore import registry
 from eegstore.calls import given, guarded
 from eegstore.errors import EegStoreError, UsageError
 from eegstore.hookspecs import HOOK_OF_KIND
-from eegstore.plan import IMAGE, NO_AXES
+from eegstore.plan import NO_AXES
+from eegstore.readable import IMAGE
 from eegstore.recipe import nearest
 from eegstore.registry import Plugin
 from eegstore.tables import ColumnSpec

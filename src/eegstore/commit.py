@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.answers import Pairs, Splits, comes_with, further
 from eegstore.attributes import (
     DOCUMENT,
     FORMAT,
@@ -28,9 +29,16 @@ from eegstore.disk import digest_bytes, put, read_regular
 from eegstore.documents import Documents
 from eegstore.plan import row_dims
 from eegstore.root import build_folder, chunk_path, records_path
-from eegstore.scan import Scan, pairing_plugin, producer, split_plugin
+from eegstore.scan import (
+    Scan,
+    made_from,
+    pairing_plugin,
+    pairing_reads,
+    producer,
+    split_plugin,
+)
 from eegstore.store import Store
-from eegstore.tables import TABLES, Pairs, Table
+from eegstore.tables import TABLES, Table
 from eegstore.work import PlannedColumn
 
 
@@ -38,8 +46,8 @@ from eegstore.work import PlannedColumn
 class NarrowColumn:
     """A column, a coordinate or a state that is written whole.
 
-    ``inputs`` are the paths of the columns that it follows from, ``files`` the input's own where
-    they are recorded with it.
+    ``inputs`` are the paths of the columns that it follows from; ``facts`` what is recorded with
+    it beside these, such as the input's own files.
     """
 
     table: Table
@@ -50,7 +58,7 @@ class NarrowColumn:
     producer: Mapping[str, Any]
     units: str = ""
     inputs: tuple[str, ...] = ()
-    files: Sequence[Mapping[str, str]] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -62,50 +70,78 @@ def narrow_columns(
     found: Scan,
     columns: Iterable[PlannedColumn],
     pairs: Pairs,
-    split: NDArray[np.str_],
+    splits: Splits,
     valid: NDArray[np.bool_],
 ) -> Iterator[NarrowColumn]:
     """Every narrow column and coordinate of a build."""
     trials, recipe = found.trials, found.recipe
     source = producer("source", found.source, recipe.source, found.source_content)
     pairing = producer("pairing", pairing_plugin(found), recipe.pairing) if found.stimuli else {}
-    inputs, files = _inputs(found), {"stimuli/content_id": found.provider_content.listed}
+    inputs, facts = _inputs(found), _facts(found)
     splitter = split_plugin(found)
     given: list[tuple[Table, str, NDArray[Any], Mapping[str, Any]]] = [
-        ("trials", "label", trials.label, source),
-        ("trials", "stimulus", pairs.stimulus, pairing),
-        ("trials", "score", pairs.score, pairing),
-        ("trials", "split", split, producer("split", splitter, recipe.split) if splitter else {}),
-        ("trials", "valid", valid, source),
+        ("trials", "label", trials.label, source)
     ]
+    given += [("trials", name, values, pairing) for name, values in _paired(pairs)]
+    splitting = producer("split", splitter, recipe.split) if splitter else {}
+    given += [("trials", name, values, splitting) for name, values in _split(splits)]
+    given.append(("trials", "valid", valid, source))
     if trials.stimulus_key is not None:
         given.append(("trials", "stimulus_key", trials.stimulus_key, source))
     given += [("trials", name, values, source) for name, values in trials.columns.items()]
     if found.stimuli is not None:
         stimuli, content = found.stimuli, found.provider_content
         provider = producer("stimuli", found.provider, recipe.stimuli, content)
-        facts = ("image_path", "label", "concept", "caption", "content_id")
-        given += [("stimuli", name, getattr(stimuli, name), provider) for name in facts]
+        own = ("image_path", "label", "concept", "caption", "content_id")
+        given += [("stimuli", name, getattr(stimuli, name), provider) for name in own]
         given += [("stimuli", name, values, provider) for name, values in stimuli.columns.items()]
     for table, name, values, made_by in given:
         path, dims = f"{table}/{name}", (ROW_DIMENSION[table],)
+        follows = inputs.get(f"{table}/{comes_with(name) or name}", ()) if table == "trials" else ()
         yield NarrowColumn(
             table, name, "narrow", dims, values, made_by,
-            inputs=inputs.get(path, ()), files=files.get(path),
+            inputs=follows, facts=facts.get(path, {}),
         )  # fmt: skip
     yield from _coordinates(columns)
+
+
+def _paired(pairs: Pairs) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The columns of trials that a pairing's answer is stored as."""
+    yield "stimulus", pairs.stimulus
+    yield "score", pairs.score
+    if pairs.more is not None and pairs.more_score is not None:
+        for number, (more, score) in enumerate(zip(pairs.more.T, pairs.more_score.T, strict=True)):
+            yield further("stimulus", number + 2), np.ascontiguousarray(more)
+            yield further("score", number + 2), np.ascontiguousarray(score)
+
+
+def _split(splits: Splits) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The columns of trials that a split's answer is stored as."""
+    yield "split", splits.split
+    if (splits.fold >= 0).any():
+        yield "fold", splits.fold
 
 
 def _inputs(found: Scan) -> dict[str, tuple[str, ...]]:
     """The columns that those which a build itself gives to trials follow from."""
     paired: tuple[str, ...] = ("trials/valid",)
     if found.stimuli is not None:
-        paired += ("stimuli/content_id", *getattr(pairing_plugin(found), "reads", ()))
+        paired += ("stimuli/content_id", *pairing_reads(found))
     return {
         "trials/valid": ("trials/eeg",),
         "trials/stimulus": paired,
         "trials/score": paired,
         "trials/split": ("trials/stimulus",),
+    }
+
+
+def _facts(found: Scan) -> dict[str, Mapping[str, Any]]:
+    """What is recorded with some columns beside their producers."""
+    if found.stimuli is None:
+        return {}
+    return {
+        "stimuli/content_id": {"files": found.provider_content.listed},
+        "trials/stimulus": {"made_from": made_from(pairing_plugin(found))},
     }
 
 
@@ -170,8 +206,7 @@ class Commit:
         key = keys[column.path]
         inputs = {path: keys[path] for path in column.inputs}
         facts: dict[str, Any] = {"key": key, "producer": column.producer, "inputs": inputs}
-        facts |= {} if column.files is None else {"files": column.files}
-        attributes: dict[str, Any] = {"eegstore": facts}
+        attributes: dict[str, Any] = {"eegstore": facts | dict(column.facts)}
         if column.units:
             attributes["units"] = column.units
         content = self._documents.add_narrow(column.path, column.values, column.dims, attributes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 from collections.abc import Mapping
@@ -67,6 +68,8 @@ def _reads_problem(kind: str, cls: Any) -> str:
     if kind == "extractor" and cls.table not in TABLES:
         return f"{cls.__name__}.table is {cls.table!r}, expected 'trials' or 'stimuli'"
     reads = getattr(cls, "reads", ())
+    if isinstance(reads, property | functools.cached_property):  # it follows from the options
+        return ""
     none = kind == "extractor" and not reads
     if none or not isinstance(reads, tuple) or any(not isinstance(one, str) for one in reads):
         return f"{cls.__name__}.reads is {reads!r:.40}, expected a tuple of column names"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.account import Stages
+from eegstore.answers import Pairs, Splits
 from eegstore.arrays import read_narrow
 from eegstore.commit import NarrowColumn
 from eegstore.disk import put
@@ -21,9 +22,9 @@ from eegstore.receipts import standing_receipts
 from eegstore.root import build_folder
 from eegstore.split import EVERYTHING, split
 from eegstore.states import is_kept, read_state, state_file
-from eegstore.tables import Pairs, Table
 from eegstore.wide import wide_array
 from eegstore.work import PlannedColumn, Task
+from eegstore.worker import train_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +37,30 @@ class PairedRows:
         bool, (trial,): whether the signal is finite.
     pairs
         The stimulus of each trial.
-    split
-        str, (trial,): the split of each.
+    splits
+        The split and the fold of each.
     """
 
     valid: NDArray[np.bool_]
     pairs: Pairs
-    split: NDArray[np.str_]
+    splits: Splits
 
     @property
-    def train(self) -> dict[Table, NDArray[np.int64]]:
-        """int64, (row,): the rows of each table that extractors are fitted on."""
-        trials = np.flatnonzero(self.split == EVERYTHING)
-        shown = np.unique(self.pairs.stimulus[trials])
-        return {"trials": trials, "stimuli": shown[shown >= 0]}
+    def for_workers(self) -> dict[str, NDArray[Any]]:
+        """What workers read of it, by the names of ``ROWS_FILE``.
+
+        (trial,): columns of trials; int64, (row,): the rows that extractors are fitted on.
+        """
+        train = np.flatnonzero(self.splits.split == EVERYTHING)
+        shown = np.unique(self.pairs.stimulus[train])
+        return {
+            "trials/stimulus": self.pairs.stimulus,
+            "trials/score": self.pairs.score,
+            "trials/split": self.splits.split,
+            "trials/fold": self.splits.fold,
+            train_rows("trials"): train,
+            train_rows("stimuli"): shown[shown >= 0],
+        }
 
 
 def paired_rows(plan: Plan, stages: Stages) -> PairedRows:
@@ -57,8 +68,8 @@ def paired_rows(plan: Plan, stages: Stages) -> PairedRows:
     valid = _valid(plan, standing_receipts(plan.store, plan.computed))
     written = {column.path: _written(plan.store, column) for column in plan.columns}
     pairs = stages.run("pair", pair, plan.found, written, valid)
-    names = stages.run("split", split, plan.found, pairs.stimulus, valid)
-    return PairedRows(valid, pairs, names)
+    splits = stages.run("split", split, plan.found, pairs.stimulus, valid)
+    return PairedRows(valid, pairs, splits)
 
 
 def fit_tasks(plan: Plan) -> list[Task]:

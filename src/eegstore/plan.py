@@ -11,26 +11,31 @@ from typing import Any, Final
 import numpy as np
 
 from eegstore import registry
+from eegstore.answers import comes_with
 from eegstore.attributes import FORMAT, ROW_DIMENSION
 from eegstore.calls import given, guarded
 from eegstore.counts import Counts
 from eegstore.disk import digest_json
 from eegstore.errors import PluginError, RecipeError
+from eegstore.narrow import narrow_keys
 from eegstore.protocols import Fitted
-from eegstore.recipe import nearest
+from eegstore.readable import (
+    PAIRED,
+    Extraction,
+    Known,
+    refuse_pixels,
+    scanned,
+    unreadable,
+)
 from eegstore.scan import (
-    STIMULI_COLUMNS,
     Scan,
     content_of,
-    digest_array,
-    digest_rows,
     eeg_counts,
     eeg_spec,
-    pairing_plugin,
+    pairing_reads,
     plugin_key,
     producer,
     scanned_columns,
-    split_plugin,
 )
 from eegstore.shards import (
     CHUNK_BYTES,
@@ -46,13 +51,14 @@ from eegstore.tables import (
     RESERVED_TRIALS,
     ColumnSpec,
     Table,
+    is_answered,
 )
 from eegstore.work import PlannedColumn, Task, state_of
 
 # A stimulus' row is small but its image is not: about 64 MB of decoded images a task.
 STIMULI_SHARD_ROWS: Final = 512
 MAX_ROW_BYTES: Final = 1 << 30
-IMAGE: Final = ColumnSpec(dims=("y", "x", "rgb"), shape=(-1, -1, 3), dtype="uint8")
+NOT_FITTED: Final[Mapping[str, Any]] = {}
 NO_AXES: Final = ColumnSpec(dims=(), shape=(), dtype="str")
 
 
@@ -104,11 +110,11 @@ def stored_spec(column: str, spec: ColumnSpec, eeg: ColumnSpec) -> ColumnSpec:
 def _planned(
     found: Scan, table: Table, name: str, extract: int, reads: Mapping[str, str],
     spec: ColumnSpec, origin: tuple[dict[str, Any], str], counts: Counts | None = None,
-    phase: int = 0, train_key: str = "",
+    phase: int = 0, fitted: Mapping[str, Any] = NOT_FITTED,
 ) -> PlannedColumn:  # fmt: skip
     """A column; ``reads`` maps each input to its key, ``origin`` is its producer and its key.
 
-    ``train_key`` is that of the split on whose train rows it is fitted; empty where it is not.
+    ``fitted`` is what it is fitted to, as its attributes record it; empty where it is not.
     """
     dtype = spec.dtype if counts is None else "int16"
     layout = _layout(table, spec, found, dtype)
@@ -116,18 +122,19 @@ def _planned(
     # Any column of trials follows from the EEG too: which rows there are, and which are invalid.
     rows = found.source_key if table == "trials" else ""
     written = [FORMAT, store.codec, store.random, layout.options, dtype]
-    fitted = {"fitted": {"split": "train", "key": train_key}} if train_key else {}
-    key = digest_json([origin[1], dict(reads), rows, *written, *fitted.values()])
+    learnt = {"fitted": dict(fitted)} if fitted else {}
+    key = digest_json([origin[1], dict(reads), rows, *written, *learnt.values()])
     attributes = {
         **spec.attrs,
         **(counts.attributes if counts else {}),
         "units": spec.units,
-        "eegstore": {"key": key, "producer": origin[0], "inputs": dict(reads), **fitted},
+        "eegstore": {"key": key, "producer": origin[0], "inputs": dict(reads), **learnt},
     }
     stored = stored_spec(name, spec, eeg_spec(found.trials) if table == "trials" else NO_AXES)
     return PlannedColumn(
-        table, name, extract, tuple(reads), stored, key, layout, attributes, phase, bool(train_key)
-    )
+        table, name, extract, tuple(reads), stored, key, layout, attributes, phase,
+        bool(fitted), tuple(fitted.get("inputs", ())),
+    )  # fmt: skip
 
 
 def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
@@ -142,76 +149,70 @@ def plan_columns(found: Scan) -> tuple[PlannedColumn, ...]:
     made_by = producer("source", found.source, found.recipe.source, found.source_content)
     source = (made_by, found.source_key)
     counts = eeg_counts(found) if found.recipe.store.dtype == "int16" else None
-    planned = {("trials", "eeg"): _planned(found, "trials", "eeg", -1, {}, eeg, source, counts)}
-    planned["trials", "eeg"].attributes["eegstore"]["files"] = found.source_content.listed
-    raw, keys = _readable(found)
-    raw["trials", "eeg"], keys["trials", "eeg"] = eeg, planned["trials", "eeg"].key
-    phases = dict.fromkeys(raw, 0)
+    planned = [_planned(found, "trials", "eeg", -1, {}, eeg, source, counts)]
+    planned[0].attributes["eegstore"]["files"] = found.source_content.listed
+    known = scanned(found)
+    known.add(("trials", "eeg"), eeg, planned[0].key)
     waiting = _extractors(found)
     while waiting:
-        ready = [one for one in waiting if all((one[2].table, r) in raw for r in one[2].reads)]
+        ready = [one for one in waiting if known.has_all(one)]
         if not ready:
-            raise _unreadable(waiting, raw)
+            raise unreadable(found, waiting, known)
         # What is fitted waits for the split, and that for the columns that the pairing reads.
-        ready = [one for one in ready if not _phase(one[2], phases)] or ready
-        for number, name, plugin in ready:
-            table: Table = plugin.table
-            inputs = {read: raw[table, read] for read in plugin.reads}
-            section = found.recipe.extract[number]
-            spec = _described(plugin, inputs, section.timeout_s)
-            reads = {read: keys[table, read] for read in plugin.reads}
-            content = content_of("extractor", plugin, section)
-            origin = (
-                producer("extractor", plugin, section, content),
-                plugin_key("extractor", plugin, section, content),
-            )
-            phase, train_key = _phase(plugin, phases), ""
-            if _is_fitted(plugin):
-                train_key = narrow_keys(found, planned.values())["trials", "split"]
-            column = _planned(
-                found, table, name, number, reads, spec, origin, None, phase, train_key
-            )
-            planned[table, name], phases[table, name] = column, phase
-            raw[table, name], keys[table, name] = spec, column.key
+        ready = [one for one in ready if not known.phase(one)] or ready
+        for one in ready:
+            column, spec = _extracted(found, one, known, planned)
+            planned.append(column)
+            known.add((one.table, one.name), spec, column.key, column.phase)
         waiting = [one for one in waiting if one not in ready]
-    _refuse_late_pairing(found, planned.values())
-    _refuse_taken_axes(found, planned.values())
-    return tuple(planned.values())
+    _refuse_late_pairing(found, planned)
+    _refuse_taken_axes(found, planned)
+    return tuple(planned)
 
 
-def _is_fitted(plugin: Any) -> bool:
-    return isinstance(plugin, Fitted)
+def _extracted(
+    found: Scan, one: Extraction, known: Known, planned: Iterable[PlannedColumn]
+) -> tuple[PlannedColumn, ColumnSpec]:
+    """The column of an extractor whose inputs are all known, and its spec as it was described."""
+    section, phase = found.recipe.extract[one.number], known.phase(one)
+    inputs = {name: known.specs[place] for name, place in one.places.items()}
+    spec = _described(one.plugin, inputs, section.timeout_s)
+    keys = dict(known.keys)
+    if phase:  # every column that the pairing may read is planned by now
+        narrow = narrow_keys(found, planned)
+        keys |= {("trials", name): narrow["trials", _kept_with(name)] for name in PAIRED}
+    places, fitted = one.places, dict[str, Any]()
+    if one.is_fitted:
+        fitted = {"split": "train", "key": keys["trials", "split"]}
+        also = {name: keys[places[name]] for name in one.fit_reads}
+        fitted |= {"inputs": also} if also else {}
+    content = content_of("extractor", one.plugin, section)
+    origin = (
+        producer("extractor", one.plugin, section, content),
+        plugin_key("extractor", one.plugin, section, content),
+    )
+    reads = {name: keys[places[name]] for name in one.reads}
+    column = _planned(
+        found, one.table, one.name, one.number, reads, spec, origin, None, phase, fitted
+    )
+    return column, spec
 
 
-def _phase(plugin: Any, phases: Mapping[tuple[Table, str], int]) -> int:
-    """How many fits what an extractor computes waits for."""
-    latest = max((phases[plugin.table, read] for read in plugin.reads), default=0)
-    return latest + _is_fitted(plugin)
+def _kept_with(name: str) -> str:
+    """The column of trials that always has a key, with which the named one is given."""
+    return comes_with(name) or name
 
 
 def _refuse_late_pairing(found: Scan, columns: Iterable[PlannedColumn]) -> None:
-    """A pairing cannot read what is fitted on the split, which follows from the pairing."""
-    reads = getattr(pairing_plugin(found), "reads", ()) if found.stimuli else ()
+    """A pairing cannot read what follows from the split, which follows from the pairing."""
+    reads = pairing_reads(found)
     for column in columns:
         if column.phase and column.path in reads:
+            why = "is fitted on the split train" if column.is_fitted else "follows from the pairs"
             raise RecipeError(
-                f"[pairing] reads {column.path}, which is fitted on the split train, and the split "
-                "follows from the pairing: a cycle; pair by a column that is not fitted"
+                f"[pairing] reads {column.path}, which {why}, and the split follows from the "
+                "pairing: a cycle; pair by a column that is not fitted"
             )
-
-
-def _readable(
-    found: Scan,
-) -> tuple[dict[tuple[Table, str], ColumnSpec], dict[tuple[Table, str], str]]:
-    """What extractors may read before any has run: specs and keys of what scanning gives."""
-    specs: dict[tuple[Table, str], ColumnSpec] = {}
-    keys: dict[tuple[Table, str], str] = {}
-    for place, values in scanned_columns(found).items():
-        dtype = "str" if values.dtype.kind == "U" else values.dtype.name
-        specs[place], keys[place] = ColumnSpec((), (), dtype), digest_array(values)
-    if found.stimuli is not None:
-        specs["stimuli", "image"], keys["stimuli", "image"] = IMAGE, found.provider_key
-    return specs, keys
 
 
 def _described(plugin: Any, inputs: Mapping[str, ColumnSpec], limit_s: float | None) -> ColumnSpec:
@@ -251,9 +252,9 @@ def _refuse_taken_axes(found: Scan, columns: Iterable[PlannedColumn]) -> None:
                 )
 
 
-def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
-    """Number, column name and plugin of each ``[[extract]]`` section."""
-    extractors: list[tuple[int, str, Any]] = []
+def _extractors(found: Scan) -> list[Extraction]:
+    """What each ``[[extract]]`` section asks for."""
+    extractors: list[Extraction] = []
     taken = {"trials": RESERVED_TRIALS, "stimuli": RESERVED_STIMULI}
     for table, name in scanned_columns(found):
         taken[table] = taken[table] | {name}
@@ -264,15 +265,17 @@ def _extractors(found: Scan) -> list[tuple[int, str, Any]]:
             raise RecipeError(f"{where}: reads images, but the recipe has no [stimuli]")
         _refuse_missing_device(where, plugin)
         name = section.column
-        names = {name, state_of(name)} if _is_fitted(plugin) else {name}
+        names = {name, state_of(name)} if isinstance(plugin, Fitted) else {name}
         same = sorted(names & taken[plugin.table])
+        same += [name] if is_answered(plugin.table, name) else []
         if same or not COLUMN_NAME.fullmatch(name):
             raise RecipeError(
                 f"{where}: {plugin.table} has a column {(same or [name])[0]!r} already; "
                 'give this one another name with as = "…"'
             )
         taken[plugin.table] = taken[plugin.table] | names
-        extractors.append((number, name, plugin))
+        extractors.append(Extraction.of(number, name, plugin))
+        refuse_pixels(extractors[-1])
     return extractors
 
 
@@ -293,51 +296,6 @@ def _refuse_missing_device(where: str, plugin: Any) -> None:
             f"{where}: device is {device!r}, but torch sees {found} CUDA devices; "
             'set device = "cpu", or build on a machine that has it'
         )
-
-
-def _unreadable(waiting: list[tuple[int, str, Any]], known: Mapping[Any, Any]) -> RecipeError:
-    """Why none of the waiting extractors can run: a cycle, or a column that is not there."""
-    coming = {(plugin.table, name) for _, name, plugin in waiting}
-    for number, name, plugin in waiting:
-        for read in plugin.reads:
-            if (plugin.table, read) not in known and (plugin.table, read) not in coming:
-                there = [column for table, column in known if table == plugin.table]
-                return RecipeError(
-                    f"[[extract]] {number} ({name}) reads {plugin.table}/{read}, "
-                    f"which is not there; {nearest(read, there)}"
-                )
-    names = ", ".join(name for _, name, _ in waiting)
-    return RecipeError(f"[[extract]]: these columns read each other in a cycle: {names}")
-
-
-def narrow_keys(found: Scan, columns: Iterable[PlannedColumn]) -> dict[tuple[Table, str], str]:
-    """Key of every narrow column and coordinate: what its values follow from."""
-    recipe, trials = found.recipe, found.trials
-    names = ["label", "channel", "time", *trials.columns]
-    names += [] if trials.stimulus_key is None else ["stimulus_key"]
-    keys: dict[tuple[Table, str], str] = {("trials", name): found.source_key for name in names}
-    keys["trials", "valid"] = digest_json([found.source_key, recipe.source.allow_skips])
-    pairing = split = "none"
-    if found.stimuli is not None:
-        stimuli_key = digest_json([found.provider_key, digest_rows(found.stimuli, STIMULI_COLUMNS)])
-        for name in STIMULI_COLUMNS:
-            keys["stimuli", name] = stimuli_key
-        keys |= {("stimuli", name): stimuli_key for name in found.stimuli.columns}
-        plugin = pairing_plugin(found)
-        wide = {column.path: column.key for column in columns}
-        read = {path: wide.get(path) for path in getattr(plugin, "reads", ())}
-        pairing = digest_json([plugin_key("pairing", plugin, recipe.pairing), stimuli_key, read])
-    pair_key = digest_json([pairing, keys["trials", "valid"]])
-    splitter = split_plugin(found)
-    split = plugin_key("split", splitter, recipe.split) if splitter else "train"
-    keys["trials", "stimulus"] = keys["trials", "score"] = pair_key
-    keys["trials", "split"] = digest_json([split, pair_key])
-    for column in columns:
-        if column.is_fitted:
-            keys[column.table, column.state] = column.key
-        for dim in column.spec.coords:
-            keys.setdefault((column.table, dim), column.key)
-    return keys
 
 
 def make_tasks(

@@ -19,7 +19,8 @@ from eegstore.calls import guarded
 from eegstore.disk import fsync_path, make_folder, put
 from eegstore.errors import InputError
 from eegstore.inputs import option_paths
-from eegstore.plan import make_tasks, narrow_keys, plan_columns
+from eegstore.narrow import answered, narrow_keys, with_answered
+from eegstore.plan import make_tasks, plan_columns
 from eegstore.protocols import Stateful
 from eegstore.provenance import difference, planned_facts
 from eegstore.receipts import Receipt, forsaken, merged, receipts_folder, standing_receipts
@@ -37,10 +38,9 @@ from eegstore.salvage import committed_store, salvaged_receipts
 from eegstore.scan import Scan, provider_plugin, scan, scanned_columns, source_plugin
 from eegstore.states import plain_arrays
 from eegstore.store import Store
-from eegstore.tables import Table
 from eegstore.verification import ALL, Damage, check_entry
 from eegstore.work import PlannedColumn, Task, WorkPlan
-from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder, train_rows
+from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,7 @@ def make_plan(recipe: Recipe, folder: Path, store: Path, deep: bool = False) -> 
     for (table, name), key in narrow_keys(found, columns).items():
         keys[f"{table}/{name}"] = key
     entries = committed.attributes.columns if committed else []
+    keys = with_answered(keys, answered(entries, keys))
     wanted = [entry for entry in entries if keys.get(entry.path) == entry.key]
     damage = _damage(committed, own_root, wanted, deep) if committed else {}
     reused = tuple(entry for entry in wanted if not damage.get(entry.path) and own_root)
@@ -328,12 +329,12 @@ def check_space(plan: Plan) -> None:
 def write_plan(
     plan: Plan,
     tasks: Sequence[Task],
-    train: Mapping[Table, NDArray[np.int64]],
+    paired: Mapping[str, NDArray[Any]],
     check_determinism: bool = False,
 ) -> Path:
     """Put what workers need beside the store: the plan, the scans' states, some narrow columns.
 
-    ``train`` has the rows of each table that extractors are fitted on, once they are known.
+    ``paired`` is what pairing and splitting have made of the trials, once that is known.
     """
     folder = build_folder(plan.store)
     for old in folder.glob("tmp-*"):
@@ -351,8 +352,7 @@ def write_plan(
     rows: dict[str, NDArray[Any]] = {"n_valid": trials.n_valid}
     for (table, name), values in scanned_columns(plan.found).items():
         rows[f"{table}/{name}"] = values
-    rows |= {train_rows(of): values for of, values in train.items()}
-    np.savez(folder / ROWS_FILE, **rows)  # type: ignore[arg-type]
+    np.savez(folder / ROWS_FILE, **rows, **paired)  # type: ignore[arg-type]
     sections = {"source": plan.recipe.source, "stimuli": plan.recipe.stimuli}
     for kind, plugin in (("source", plan.found.source), ("stimuli", plan.found.provider)):
         if isinstance(plugin, Stateful) and (section := sections[kind]):

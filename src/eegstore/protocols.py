@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.tables import Block, Column, ColumnSpec, Pairs, Stimuli, Trials
+from eegstore.answers import Pairs, Splits
+from eegstore.tables import Block, Column, ColumnSpec, Stimuli, Trials
 
 if TYPE_CHECKING:
     from eegstore.store import Store
@@ -64,7 +65,10 @@ class Fitted(Protocol):
         """What it has learnt: arrays of numbers or strings, which the store keeps.
 
         It is called once a build, in one process. ``blocks`` are those of valid trials whose split
-        is ``train``, or of the stimuli that they show; it may be iterated several times.
+        is ``train``, or of the stimuli that they show; it may be iterated several times. In a
+        build it has more: ``n_rows``, their number; ``rows``, int64, (row,), their numbers in the
+        table; ``take(numbers)``, one block of any of them, by position, in any order and repeated
+        or not; and ``folder``, a path for checkpoints, which an interrupted build keeps.
         """
         ...
 
@@ -121,20 +125,25 @@ class Extractor(Plugin, Protocol):
     Row i of the result may depend on row i of the block alone.
 
     May define ``prepare()``, called once a worker before the first block (to load a model); the
-    methods of ``Fitted``; ``block_rows``, an int: most rows of a block; and ``device``, a str: a
-    build on a machine whose torch lacks such a device is refused before anything runs. Both may
-    be class variables or options.
+    methods of ``Fitted``; ``fit_reads``, a tuple of names: what ``fit`` gets beside ``reads``;
+    ``block_rows``, an int: most rows of a block; and ``device``, a str: a build on a machine whose
+    torch lacks such a device is refused before anything runs. Each may be a class variable, an
+    option, or a property that follows from options.
     """
 
     table: ClassVar[Literal["trials", "stimuli"]]
-    reads: ClassVar[tuple[str, ...]]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that a block has; mostly a class variable."""
+        ...
 
     def describe(self, inputs: Mapping[str, ColumnSpec]) -> ColumnSpec:
         """What one row of the result is, from what one row of each input is.
 
         The spec of ``eeg`` has the dims ``channel`` and ``time``, the coordinates of both, and the
         sampling rate in Hz as ``attrs["sfreq"]``. In the spec of ``image`` the lengths of ``y``
-        and ``x`` are -1: they vary.
+        and ``x`` are -1: they vary. ``inputs`` has the columns of ``fit_reads`` too.
         """
         ...
 
@@ -144,7 +153,12 @@ class Extractor(Plugin, Protocol):
 
 
 class Pairing(Plugin, Protocol):
-    """Decides which stimulus a trial goes with (hook ``eegstore_pairings``)."""
+    """Decides which stimulus a trial goes with (hook ``eegstore_pairings``).
+
+    May define ``reads``, a tuple of wide columns, named ``table/column``; and ``made_from``, a
+    tuple that says what decides the pairs: ``stimulus_key``, ``label``, or columns. Each may be a
+    class variable, an option, or a property that follows from options.
+    """
 
     def __call__(self, trials: Trials, stimuli: Stimuli, columns: Mapping[str, Column]) -> Pairs:
         """The pairs; ``columns`` holds the wide columns, named ``table/column``.
@@ -162,8 +176,11 @@ class Split(Plugin, Protocol):
 
     def __call__(
         self, trials: Trials, stimulus: NDArray[np.int64], stimuli: Stimuli | None
-    ) -> NDArray[np.str_]:
-        """The split's name, one a trial; ``stimulus`` is the paired row, -1 where unpaired."""
+    ) -> NDArray[np.str_] | Splits:
+        """The split's name, one a trial; ``stimulus`` is the paired row, -1 where unpaired.
+
+        ``Splits`` where there are folds for a cross-validation too.
+        """
         ...
 
 

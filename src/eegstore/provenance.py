@@ -105,8 +105,14 @@ class _Tree:
                 one.path for one in self._entries.values()
                 if one.kind == "wide" and (one.table, one.key) == (entry.table, entry.key)
             ]  # fmt: skip
-        named = [*facts.get("inputs", {}), *(["trials/split"] if "fitted" in facts else [])]
-        return [one if "/" in one else f"{entry.table}/{one}" for one in named]
+        fitted = facts.get("fitted")
+        named = [*facts.get("inputs", {}), *(fitted or {}).get("inputs", {})]
+        named += ["trials/split"] if fitted else []
+        paths = [one if "/" in one else f"{entry.table}/{one}" for one in named]
+        # Of a split without folds there is no such column: it follows from the split.
+        none = "trials/fold" not in self._entries
+        told = ["trials/split" if one == "trials/fold" and none else one for one in paths]
+        return list(dict.fromkeys(told))
 
     def _state(self, entry: ColumnEntry, facts: Facts) -> dict[str, Any]:
         """On which split a column was fitted, and the digest of what it has learnt there."""
@@ -173,10 +179,26 @@ def difference(before: Facts, after: Facts) -> str:
         told.append(recipe_changes(old.get("options") or {}, new.get("options") or {}))
     if "content" in old and old["content"] != new.get("content"):
         told.append(f"the content that {new.get('name')} reads has changed")
-    reads = before.get("inputs", {}), after.get("inputs", {})
-    renewed = [name for name in reads[1] if reads[0].get(name) != reads[1][name]]
-    told += [f"it reads {', '.join(renewed)}, made anew"] if renewed else []
+    told += [
+        f"{does} {', '.join(names)}, made anew"
+        for does, names in (("it reads", _renewed(before, after)),
+                            ("is fitted to", _renewed(_fitted(before), _fitted(after))))
+        if names
+    ]  # fmt: skip
     return ", ".join(told) or "the rows, [store] or the format are others"
+
+
+def _renewed(before: Facts, after: Facts) -> list[str]:
+    """The inputs that are others, or made anew."""
+    old, new = before.get("inputs", {}), after.get("inputs", {})
+    return [name for name in new if old.get(name) != new[name]]
+
+
+def _fitted(facts: Facts) -> Facts:
+    """What a column is fitted to: the split, and what its fit reads beside its inputs."""
+    fitted = facts.get("fitted") or {}
+    split = {fitted["split"]: fitted.get("key")} if "split" in fitted else {}
+    return {"inputs": split | fitted.get("inputs", {})}
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,20 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import registry
-from eegstore.calls import check_array, given, guarded
+from eegstore.calls import check_array, declared, given, guarded
 from eegstore.counts import Counts, counts_of
 from eegstore.disk import digest_bytes, digest_file, digest_json, noted
-from eegstore.errors import InputError, RecipeError
+from eegstore.errors import InputError, PluginError, RecipeError
 from eegstore.inputs import InputFile, input_files, option_paths
 from eegstore.protocols import Fingerprinted
 from eegstore.recipe import Recipe, Section, SourceSection
-from eegstore.tables import ColumnSpec, Stimuli, Table, Trials
+from eegstore.tables import COLUMN_NAME, ColumnSpec, Stimuli, Table, Trials
 from eegstore.versions import FIRST_API
 
 SAMPLED_PLACES: Final = 8
 SAMPLED_ROWS: Final = 8
 SAMPLED_BYTES: Final = 1 << 20
 MAX_LISTED: Final = 1000
+MADE_FROM: Final = re.compile(rf"stimulus_key|label|(trials|stimuli)/{COLUMN_NAME.pattern}")
 STIMULI_COLUMNS: Final = ("image_path", "label", "concept", "caption", "content_id")
 
 
@@ -320,6 +322,31 @@ def pairing_plugin(found: Scan) -> Any:
         )
     usual = "label" if found.trials.stimulus_key is None else "event"
     return registry.create("pairing", usual, {}, found.folder)
+
+
+def pairing_reads(found: Scan) -> tuple[str, ...]:
+    """Paths of the wide columns that the recipe's pairing reads."""
+    if found.stimuli is None:
+        return ()
+    return declared("pairing", pairing_plugin(found), "reads")
+
+
+def made_from(plugin: Any) -> list[str]:
+    """What a pairing says decides its pairs, as a store records it; empty where it does not say.
+
+    Raises
+    ------
+    PluginError
+        Where it is no list of columns: what checks a store for circles goes by it.
+    """
+    names = declared("pairing", plugin, "made_from")
+    for name in names:
+        if not MADE_FROM.fullmatch(name):
+            raise PluginError(
+                f"pairing {plugin.name!r}: made_from has {name!r:.80}, expected 'stimulus_key', "
+                "'label', 'trials/NAME' or 'stimuli/NAME'"
+            )
+    return list(names)
 
 
 def split_plugin(found: Scan) -> Any:

@@ -24,6 +24,11 @@ def state_file(store: Path, column: PlannedColumn) -> Path:
     return build_folder(store) / f"state-{column.table}-{column.name}-{column.key[:32]}.npz"
 
 
+def fit_folder(store: Path, column: PlannedColumn) -> Path:
+    """Where a fit keeps what it wants to find again, if the build is interrupted; with the key."""
+    return build_folder(store) / f"fit-{column.table}-{column.name}-{column.key[:32]}"
+
+
 def plain_arrays(kind: str, plugin: Any, call: str, values: Any) -> dict[str, NDArray[Any]]:
     """What a plugin wants to be kept, where it is names of arrays without objects."""
     state = given(kind, plugin, call, values, Mapping)  # type: ignore[type-abstract]

@@ -310,6 +310,24 @@ class Store:
         return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
     @functools.cached_property
+    def folds(self) -> dict[int, int]:
+        """Number of trials in each fold of a cross-validation; empty where there are none."""
+        if "fold" not in self.trials:
+            return {}
+        folds, counts = np.unique(self.trials["fold"][:], return_counts=True)
+        found = zip(folds.tolist(), counts.tolist(), strict=True)
+        return {fold: count for fold, count in found if fold >= 0}
+
+    @property
+    def made_from(self) -> tuple[str, ...]:
+        """What the pairing says decided the pairs; empty where it does not say.
+
+        ``stimulus_key``, ``label``, or columns such as ``trials/ridge``.
+        """
+        facts = self.trials["stimulus"].attrs["eegstore"]
+        return tuple(facts.get("made_from", ()))
+
+    @functools.cached_property
     def _provider(self) -> Any:
         recipe = parse_recipe(self.recipe, f"{self.path}: recipe")
         if recipe.stimuli is None:

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from eegstore.answers import comes_with
+
 Table = Literal["trials", "stimuli"]
 TABLES: Final[tuple[Table, ...]] = ("trials", "stimuli")
 
@@ -72,9 +74,14 @@ def _extra_columns(
     owner: str, columns: Mapping[str, ArrayLike], n_rows: int, taken: frozenset[str]
 ) -> dict[str, NDArray[Any]]:
     for name in columns:
-        if not COLUMN_NAME.fullmatch(name) or name in taken:
+        if not COLUMN_NAME.fullmatch(name) or name in taken or is_answered(owner.lower(), name):
             raise ValueError(f"{owner}.columns has {name!r}: not a free lower-case column name")
     return {name: _narrow(owner, name, values, n_rows) for name, values in columns.items()}
+
+
+def is_answered(table: str, name: str) -> bool:
+    """Whether a column is one that a pairing or a split may give."""
+    return table == "trials" and bool(comes_with(name))
 
 
 def _plain(value: Any) -> Any:
@@ -316,22 +323,6 @@ class Column(Protocol):
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         """The rows named by an integer, a slice, or an array of integers or booleans."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """A pairing's answer.
-
-    Parameters
-    ----------
-    stimulus
-        int64, (trial,): the row of ``stimuli``, -1 where the trial stays unpaired.
-    score
-        float32, (trial,): how good the pair is, NaN where the trial stays unpaired.
-    """
-
-    stimulus: NDArray[np.int64]
-    score: NDArray[np.float32]
 
 
 def _lent(values: Any) -> Any:

@@ -31,6 +31,8 @@ class PlannedColumn:
         How many fits, one after the other, it waits for: a column of phase 0 follows from no split.
     is_fitted
         Whether its own extractor is fitted, on train rows.
+    fit_reads
+        What it reads beside ``reads`` while it is fitted; ``stimuli/NAME`` of the paired stimulus.
     """
 
     table: Table
@@ -43,6 +45,7 @@ class PlannedColumn:
     attributes: dict[str, Any]
     phase: int = 0
     is_fitted: bool = False
+    fit_reads: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
