@@ -97,7 +97,8 @@ class LinearExtractor(TargetExtractor):
         parts, matched = Parts(self.n_folds), self.spread == "matched"
         with one_thread():
             with Gram(self._of_targets) as gram:
-                for block, paired in self.paired(blocks, parts):
+                for block in blocks:
+                    paired = self.paired(block, parts)
                     gram.add(self._features(block)[paired.rows], paired)
             numbers = sorted(gram.parts)
             refuse_one_part(self.name, numbers)

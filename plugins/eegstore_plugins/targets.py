@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from eegstore import Block, ColumnSpec, InputError, RecipeError
 from eegstore_plugins.parts import Parts
 
-CONTENT = "stimuli/content_id"
-COLUMN = "^[a-z][a-z0-9_]*$"
+CONTENT: Final = "stimuli/content_id"
+COLUMN: Final = "^[a-z][a-z0-9_]*$"
 
 
 class Paired(NamedTuple):
@@ -114,25 +114,22 @@ class TargetExtractor:
             attrs={"target": self.target, "input": self.input, **attrs},
         )
 
-    def paired(self, blocks: Iterable[Block], parts: Parts) -> Iterator[tuple[Block, Paired]]:
-        """The paired trials of each block that has some, dealt to parts.
+    def paired(self, block: Block, parts: Parts) -> Paired:
+        """The paired trials of a block, dealt to parts.
 
         Raises
         ------
         InputError
             Where a weight is negative or no number.
         """
-        for block in blocks:
-            stimulus = np.asarray(block["stimulus"])
-            rows = np.flatnonzero(stimulus >= 0)
-            if not len(rows):
-                continue
-            fold = np.asarray(block.get("fold", np.full(block.n_rows, -1)))[rows]
-            names = block.get(CONTENT)
-            names = stimulus[rows] if names is None else np.asarray(names)[rows]
-            content, part = parts.deal(stimulus[rows], names.tolist(), fold)
-            target = np.asarray(block[self.target][rows], dtype=np.float32)
-            yield block, Paired(rows, target, content, part, self._weights(block)[rows])
+        stimulus = np.asarray(block["stimulus"])
+        rows = np.flatnonzero(stimulus >= 0)
+        fold = np.asarray(block.get("fold", np.full(block.n_rows, -1)))[rows]
+        names = block.get(CONTENT)
+        names = stimulus[rows] if names is None else np.asarray(names)[rows]
+        content, part = parts.deal(stimulus[rows], names.tolist(), fold)
+        target = np.asarray(block[self.target][rows], dtype=np.float32)
+        return Paired(rows, target, content, part, self._weights(block)[rows])
 
     def _weights(self, block: Block) -> NDArray[np.float64]:
         if self.weight is None:
