@@ -9,13 +9,13 @@ import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from eegstore import Pairs, Stimuli, Store, Trials
+from eegstore import Pairs, Splits, Stimuli, Store, Trials
 
 N_TRIALS = 11
 
@@ -245,6 +245,34 @@ class WritesReadOnly(Pairing):
         trials.label[:] = 0
 
 
+class PairsTwo(Pairing):
+    """The two stimuli of the trial's label."""
+
+    made_from: ClassVar[tuple[str, ...]] = ("label",)
+
+    def pairs(self, rows: Any) -> Pairs:
+        first = super().pairs(rows)
+        more = self.more(rows)[:, None]
+        return Pairs(first.stimulus, first.score, more, np.where(more >= 0, 0.5, np.nan))
+
+    def more(self, rows: Any) -> Any:
+        return np.where(rows >= 0, rows + 4, -1)
+
+
+class PairsTwice(PairsTwo):
+    def more(self, rows: Any) -> Any:
+        return rows
+
+
+class MoreWithoutScores(PairsTwo):
+    def pairs(self, rows: Any) -> Pairs:
+        return replace(super().pairs(rows), more_score=None)
+
+
+class MadeFromAnything(Pairing):
+    made_from: ClassVar[tuple[str, ...]] = ("the labels",)
+
+
 class PairsByProcess(Pairing):
     def pairs(self, rows: Any) -> Pairs:
         return Pairs(rows, np.full(len(rows), os.getpid() % 9973, np.float32))
@@ -298,6 +326,32 @@ class WritesPairs(Split):
         stimulus.flags.writeable = True
         stimulus[0] = 77
         return super().__call__(trials, stimulus, stimuli)
+
+
+class Folds(Split):
+    """Three folds of the trials that are trained on."""
+
+    def __call__(self, trials: Trials, stimulus: Any, stimuli: Stimuli | None) -> Any:
+        split = super().__call__(trials, stimulus, stimuli)
+        return Splits(split, self.fold(np.where(split == "train", np.arange(len(split)) % 3, -1)))
+
+    def fold(self, fold: Any) -> Any:
+        return fold
+
+
+class FoldsOfGaps(Folds):
+    def fold(self, fold: Any) -> Any:
+        return 2 * fold
+
+
+class FoldsOfFractions(Folds):
+    def fold(self, fold: Any) -> Any:
+        return fold / 2
+
+
+class DrawsFolds(Folds):
+    def fold(self, fold: Any) -> Any:
+        return np.random.default_rng().permutation(fold)
 
 
 class SplitsByProcess(Split):
@@ -436,8 +490,8 @@ def local(cls: Any) -> Any:
 SOUND: dict[str, list[Any]] = {
     "source": [Source(), Stateful()],
     "stimuli": [Images()],
-    "pairing": [Pairing()],
-    "split": [Split()],
+    "pairing": [Pairing(), PairsTwo()],
+    "split": [Split(), Folds()],
     "exporter": [Exporter()],
     "executor": [Executors()],
 }
@@ -467,6 +521,8 @@ BROKEN: dict[str, dict[str, list[Any]]] = {
         "gives-pairs": [GivesRows()],
         "pairs-described": [PairsOfFractions()],
         "rows-exist": [RowBeyond()],
+        "more-described": [PairsTwice(), MoreWithoutScores()],
+        "made-from-named": [MadeFromAnything()],
         "unlabelled-unpaired": [PairsTheUnlabelled()],
         "deterministic": [DrawsPairs()],
         "permuted": [PairsByPosition()],
@@ -478,7 +534,8 @@ BROKEN: dict[str, dict[str, list[Any]]] = {
         "answers": [SplitRaises()],
         "name-a-trial": [NamesTooFew(), NamesNumbers()],
         "names-usable": [NamesNothing()],
-        "deterministic": [DrawsSplits()],
+        "folds-described": [FoldsOfGaps(), FoldsOfFractions()],
+        "deterministic": [DrawsSplits(), DrawsFolds()],
         "unpaired-handled": [NeedsStimuli()],
         "input-untouched": [WritesPairs()],
         "spawned-process": [SplitsByProcess(), local(Split)],

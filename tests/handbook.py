@@ -101,6 +101,8 @@ def protocol_functions(cls: type[Any]) -> dict[str, str]:
     for name, member in vars(cls).items():
         if inspect.isfunction(member) and member.__module__ == cls.__module__:
             found[f"{cls.__name__}.{name}"] = signature(member, name)
+        elif isinstance(member, property):
+            found[f"{cls.__name__}.{name}"] = f"@property\n{signature(member.fget, name)}"
     return found
 
 

@@ -21,7 +21,7 @@ import typer
 
 import eegstore
 from command import Outcome, run_command
-from eegstore import cli, hookspecs, protocols, registry, tables
+from eegstore import answers, cli, hookspecs, protocols, registry, tables
 from handbook import (
     HOOKS,
     blocks,
@@ -80,13 +80,14 @@ def test_what_a_protocol_says_is_optional_is_in_the_section_of_its_hook(kind: st
     (protocol,) = [one for one in PROTOCOLS if f"``{hook}``" in (one.__doc__ or "")]
     text = (protocol.__doc__ or "").partition("May define")[2]
     optional = [name for name in re.findall(r"``(\w+)(?:\(\))?``", text) if name.islower()]
-    assert (len(optional) > 0) == (kind == "extractor")
+    assert (len(optional) > 0) == (kind in ("extractor", "pairing"))
     for name in optional:
         assert re.search(rf"^\| `{name}\b[^|]*\| optional \|", section, re.MULTILINE), name
 
 
 @pytest.mark.parametrize(
-    "cls", [tables.Trials, tables.Stimuli, tables.ColumnSpec, tables.Pairs, tables.Block]
+    "cls",
+    [tables.Trials, tables.Stimuli, tables.ColumnSpec, tables.Block, answers.Pairs, answers.Splits],
 )
 def test_every_field_of_what_is_handed_over_is_in_a_table(cls: type[Any]) -> None:
     table = HOOKS.read_text().partition(f"| `{cls.__name__}` |")[2].partition("\n\n")[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eegstore import registry
-from eegstore.calls import given, guarded
+from eegstore.calls import declared, given, guarded
 from eegstore.errors import EegStoreError, UsageError
 from eegstore.hookspecs import HOOK_OF_KIND
 from eegstore.plan import NO_AXES
@@ -77,6 +77,7 @@ class Entry:
     table: str
     reads: tuple[str, ...]
     fitted: bool
+    fit_reads: tuple[str, ...]
     writes: ColumnSpec | None
     example: str
 
@@ -90,6 +91,7 @@ class Entry:
             "table": self.table or None,
             "reads": list(self.reads),
             "fitted": self.fitted,
+            "fit_reads": list(self.fit_reads),
             "writes": spec
             and {"dims": list(spec.dims), "shape": list(spec.shape), "dtype": spec.dtype,
                  "units": spec.units, "of": EXAMPLE_INPUTS_ARE},
@@ -143,14 +145,15 @@ def entry(plugin: Plugin) -> Entry:
     """What there is to know of a plugin; of a broken one little more than the reason."""
     cls: Any = plugin.cls
     if cls is None:
-        return Entry(plugin, "", (), "", (), False, None, "")
+        return Entry(plugin, "", (), "", (), False, (), None, "")
     return Entry(
         plugin,
         does=_docstring(cls),
         options=tuple(_options(cls)),
         table=getattr(cls, "table", "") if plugin.kind == "extractor" else "",
-        reads=tuple(getattr(cls, "reads", ())),
+        reads=_names(plugin, "reads"),
         fitted=hasattr(cls, "fit"),
+        fit_reads=_names(plugin, "fit_reads"),
         writes=_written(plugin) if plugin.kind == "extractor" else None,
         example=example(plugin),
     )
@@ -181,16 +184,35 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
+def _needs_options(cls: Any) -> bool:
+    return bool(registry.options_model(cls).model_json_schema().get("required"))
+
+
+def _names(plugin: Plugin, member: str) -> tuple[str, ...]:
+    """The columns that a plugin lists; where they follow from options, those of the defaults."""
+    cls: Any = plugin.cls
+    names = getattr(cls, member, ())
+    if isinstance(names, tuple):
+        return names
+    if _needs_options(cls):
+        return ()
+    try:
+        made = registry.create(plugin.kind, plugin.name, {}, Path.cwd())
+        return declared(plugin.kind, made, member)
+    except EegStoreError:
+        return ()
+
+
 def _written(plugin: Plugin) -> ColumnSpec | None:
     """What one row of an extractor's column is; None where that takes more than its options."""
     cls: Any = plugin.cls
-    needed = registry.options_model(cls).model_json_schema().get("required")
+    reads = {*_names(plugin, "reads"), *_names(plugin, "fit_reads")}
     # What has a model to load may load it, or fetch it, to describe what it gives.
-    if needed or hasattr(cls, "prepare") or not set(cls.reads) <= set(EXAMPLE_INPUTS):
+    if _needs_options(cls) or hasattr(cls, "prepare") or not reads <= set(EXAMPLE_INPUTS):
         return None
     try:
         made = registry.create("extractor", plugin.name, {}, Path.cwd())
-        inputs = {read: EXAMPLE_INPUTS[read] for read in cls.reads}
+        inputs = {read: EXAMPLE_INPUTS[read] for read in reads}
         spec = guarded("extractor", made, made.describe, inputs, limit_s=LIMIT_S)
         return given("extractor", made, "describe()", spec, ColumnSpec)
     except EegStoreError:

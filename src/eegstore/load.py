@@ -19,6 +19,7 @@ from eegstore.split import SKIPPED
 from eegstore.store import Store, StoredColumn
 
 TRAIN: Final = "train"
+TEST: Final = "test"
 FITTED_BYTES: Final = 1 << 25  # of signals that are in memory while a scale is fitted
 Normalize = Literal["trial", "train"] | Scale | None
 
@@ -52,6 +53,9 @@ class TrialLoader:
         stored so. A name that both tables have means the trials'; ``"stimuli/label"`` the other.
     rows
         Take these trials instead of a split's.
+    fold
+        Of a store with folds, one that is held out: with the split ``train`` take its trials that
+        are not in this fold, and with ``test`` those of this fold, whatever their split.
     tmin, tmax
         Of ``eeg``, read the samples from ``tmin`` up to and with ``tmax`` (s from stimulus onset,
         as in MNE), and touch no others.
@@ -60,7 +64,8 @@ class TrialLoader:
     normalize
         ``"trial"`` gives each channel of each trial mean 0 and standard deviation 1 over the
         samples read; ``"train"`` subtracts each channel's mean over the split ``train``, and
-        divides by its standard deviation there, whatever split is read. Padding is not counted.
+        divides by its standard deviation there, whatever split is read; a held-out fold is not
+        in it. Padding is not counted.
         The ``scale`` of another loader may be given too.
     average
         ``"repetition"`` makes one trial of those that showed one stimulus to one subject in one
@@ -83,8 +88,8 @@ class TrialLoader:
     Raises
     ------
     InputError
-        Where the split, a column or a channel is unknown (names the nearest), or no sample lies
-        between ``tmin`` and ``tmax``.
+        Where the split, a column or a channel is unknown (names the nearest), there is no such
+        fold, or no sample lies between ``tmin`` and ``tmax``.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class TrialLoader:
         columns: Sequence[str] = ("eeg", "label"),
         rows: ArrayLike | None = None,
         *,
+        fold: int | None = None,
         tmin: float | None = None,
         tmax: float | None = None,
         channels: Sequence[str | int] | None = None,
@@ -108,8 +114,9 @@ class TrialLoader:
         self._window(store, tmin, tmax, channels)
         names = [columns] if isinstance(columns, str) else columns
         self._reads = {name: self._read_of(name, average is not None) for name in names}
-        self.rows = _rows(store, split, rows)
-        used = [store.trials["stimulus"], store.trials["split"]]
+        self.rows = _rows(store, split, rows) if fold is None else _folded(store, split, rows, fold)
+        used = [] if fold is None else [store.trials["fold"]]
+        used += [store.trials["stimulus"], store.trials["split"]]
         used += [read.column for read in self._reads.values()]
         self.keys = {column.entry.path: column.entry.key for column in used}
         if average or any(read.is_joined for read in self._reads.values()):
@@ -122,8 +129,9 @@ class TrialLoader:
         self.scale = normalize if isinstance(normalize, Scale) else None
         if normalize == TRAIN:
             same = TrialLoader(
-                store, TRAIN, "eeg", tmin=tmin, tmax=tmax, channels=channels, average=average
-            )
+                store, TRAIN, "eeg", fold=fold, tmin=tmin, tmax=tmax, channels=channels,
+                average=average,
+            )  # fmt: skip
             self.scale = same.fitted_scale()
 
     def __len__(self) -> int:
@@ -280,3 +288,23 @@ def _rows(store: Store, split: str | None, rows: ArrayLike | None) -> NDArray[np
     if split not in store.splits:
         raise InputError(f"{store.path}: has no split {split!r}; {nearest(split, store.splits)}")
     return np.flatnonzero(names == split)
+
+
+def _folded(
+    store: Store, split: str | None, rows: ArrayLike | None, fold: int
+) -> NDArray[np.int64]:
+    """The trials outside a fold for training, those of it for the test."""
+    if rows is not None or split not in (TRAIN, TEST):
+        given = "rows" if rows is not None else f"split {split!r}"
+        raise InputError(f"fold is {fold} with {given}; it goes with split 'train' or 'test' alone")
+    if not store.folds:
+        raise InputError(
+            f"{store.path}: has no folds; build it with a [split] that makes some (n_folds)"
+        )
+    if isinstance(fold, bool) or fold not in store.folds:
+        known = ", ".join(map(str, store.folds))
+        raise InputError(f"{store.path}: has no fold {fold!r:.80}; it has {known}")
+    held_out = store.trials["fold"][:] == fold
+    if split == TEST:
+        return np.flatnonzero(held_out)
+    return np.flatnonzero(~held_out & (store.trials["split"][:] == TRAIN))

@@ -63,7 +63,9 @@ def _flow(entry: Entry) -> Iterator[RenderableType]:
     if entry.reads:
         add_row(table, "reads", ", ".join(place + name for name in entry.reads))
     if entry.fitted:
-        add_row(table, "learns", "from the rows of the split 'train'")
+        beside = [name if "/" in name else place + name for name in entry.fit_reads]
+        also = f", and from {', '.join(beside)} of these" if beside else ""
+        add_row(table, "learns", f"from the rows of the split 'train'{also}")
     if entry.table:
         column = f"{place}{entry.plugin.name.replace('-', '_')}"
         add_row(table, "writes", f"{column}: {_written(entry.writes)}")

@@ -125,7 +125,7 @@ class Extractor(Plugin, Protocol):
     Row i of the result may depend on row i of the block alone.
 
     May define ``prepare()``, called once a worker before the first block (to load a model); the
-    methods of ``Fitted``; ``fit_reads``, a tuple of names: what ``fit`` gets beside ``reads``;
+    methods of ``Fitted``; ``fit_reads``, a tuple of names: what is read by the fit alone;
     ``block_rows``, an int: most rows of a block; and ``device``, a str: a build on a machine whose
     torch lacks such a device is refused before anything runs. Each may be a class variable, an
     option, or a property that follows from options.
@@ -155,9 +155,9 @@ class Extractor(Plugin, Protocol):
 class Pairing(Plugin, Protocol):
     """Decides which stimulus a trial goes with (hook ``eegstore_pairings``).
 
-    May define ``reads``, a tuple of wide columns, named ``table/column``; and ``made_from``, a
-    tuple that says what decides the pairs: ``stimulus_key``, ``label``, or columns. Each may be a
-    class variable, an option, or a property that follows from options.
+    May define ``reads``, a tuple of wide columns, named with their tables; and ``made_from``, a
+    tuple that says what decides the pairs. Each may be a class variable, an option, or a property
+    that follows from options.
     """
 
     def __call__(self, trials: Trials, stimuli: Stimuli, columns: Mapping[str, Column]) -> Pairs:

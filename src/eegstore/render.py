@@ -221,7 +221,8 @@ def store(opened: Store) -> RenderableType:
     lines += [table, ""]
     splits = ", ".join(f"{name} {count:,}" for name, count in opened.splits.items())
     builds = plural(len(opened.attributes.history), "build")
-    lines.append(as_text(f"splits {splits}"))
+    folds = f"; {plural(len(opened.folds), 'fold')}" if opened.folds else ""
+    lines.append(as_text(f"splits {splits}{folds}"))
     lines.append(as_text(f"digest {opened.digest}"))
     lines.append(as_text(f"built by eegstore {opened.attributes.version}, {builds}"))
     return Group(*lines)
@@ -235,6 +236,7 @@ def store_document(opened: Store) -> dict[str, Any]:
         "trials": opened.trials.n_rows,
         "stimuli": opened.stimuli.n_rows,
         "splits": opened.splits,
+        "folds": {str(fold): count for fold, count in opened.folds.items()},
         "columns": [entry.model_dump(mode="json") for entry in opened.attributes.columns],
         "digest": opened.digest,
         "format": opened.attributes.format,

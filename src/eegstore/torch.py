@@ -55,7 +55,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
     ----------
     path, storage_options
         The store's folder or URL, as for ``eegstore.open_store``.
-    split, columns, rows, tmin, tmax, channels, normalize, average
+    split, columns, rows, fold, tmin, tmax, channels, normalize, average
         As in ``eegstore.load.TrialLoader``: columns of the stimuli arrive a row a trial.
     dtype
         Of floating columns, such as ``torch.bfloat16``; as they are stored by default.
@@ -80,6 +80,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         columns: Sequence[str] = ("eeg", "label"),
         rows: ArrayLike | None = None,
         *,
+        fold: int | None = None,
         tmin: float | None = None,
         tmax: float | None = None,
         channels: Sequence[str | int] | None = None,
@@ -94,8 +95,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         self._dtype = dtype
         self._transform = transform
         self._arguments: dict[str, Any] = {
-            "split": split, "columns": columns, "rows": rows, "tmin": tmin, "tmax": tmax,
-            "channels": channels, "normalize": normalize, "average": average,
+            "split": split, "columns": columns, "rows": rows, "fold": fold, "tmin": tmin,
+            "tmax": tmax, "channels": channels, "normalize": normalize, "average": average,
         }  # fmt: skip
         self._open()
 
@@ -266,9 +267,16 @@ def positives(stimulus: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     stimulus
-        int, (trial,): the column ``stimulus`` of a batch; -1, no stimulus, equals none.
+        int, (trial,): the column ``stimulus`` of a batch; -1, no stimulus, equals none. Or
+        (trial, k), such as ``stimulus`` and ``stimulus_2`` side by side: trials that share one.
     """
-    return (stimulus[:, None] == stimulus) & (stimulus >= 0)
+    if stimulus.ndim == 1:
+        return (stimulus[:, None] == stimulus) & (stimulus >= 0)
+    shared = torch.zeros(len(stimulus), len(stimulus), dtype=torch.bool, device=stimulus.device)
+    for one in stimulus.T:
+        for other in stimulus.T:
+            shared |= (one[:, None] == other) & (other >= 0)
+    return shared
 
 
 def _stateful_loader() -> Any:

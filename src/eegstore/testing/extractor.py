@@ -42,7 +42,7 @@ def _called(stage: Stage, plugin: Any) -> tuple[dict[str, Any], bool]:
     columns = _material(material.columns, plugin)
     spec = stage.call("describe()", plugin.describe, specs, check="describes")
     _refuse_spec(spec)
-    state = fitted.fitted_state(stage, plugin, columns)
+    state = fitted.fitted_state(stage, plugin)
     plugin = stage.make()
     if hasattr(plugin, "prepare"):
         stage.start("prepare()", plugin.prepare, check="answers")
@@ -58,7 +58,7 @@ def _called(stage: Stage, plugin: Any) -> tuple[dict[str, Any], bool]:
 
 def _material(of: Any, plugin: Any) -> Any:
     try:
-        return of(type(plugin))
+        return of(plugin)
     except NotApplicable as reason:
         raise Trouble("", str(reason)) from None
 
@@ -94,7 +94,7 @@ def _facts(spec: ColumnSpec) -> tuple[Any, ...]:
 def describe_is_pure(subject: Subject) -> None:
     """One description, before and after calls of any number of rows, in any instance."""
     first = _facts(subject.value("spec"))
-    plugin, inputs = subject.new(), material.specs(subject.cls)
+    plugin, inputs = subject.new(), material.specs(subject.plugin)
     before = {name: _facts(spec) for name, spec in inputs.items()}
     told = [("again", plugin.describe(inputs)), ("a third time", plugin.describe(inputs))]
     for rows in rows_of(plugin):
@@ -158,7 +158,7 @@ def rows_permuted(subject: Subject) -> None:
 
 def input_untouched(subject: Subject) -> None:
     """The arrays that it is given are the same afterwards, whatever way they could be written."""
-    plugin, columns = subject.new(), material.columns(subject.cls)
+    plugin, columns = subject.new(), material.columns(subject.plugin)
     rows = rows_of(plugin)[0]
     held = {name: material.chosen(values, rows) for name, values in columns.items()}
     n_valid = np.full(len(rows), material.N_TIMES)

@@ -18,22 +18,23 @@ from eegstore.testing.stage import Stage, Trouble
 from eegstore.testing.subject import Subject
 from eegstore.testing.values import given_values, limited, rows_of
 
-TRAIN: Final = 12  # the first rows of the material
 TRAIN_ROWS: Final = 5
 # What Python itself says where something was never set; it tells an author nothing.
 UNCLEAR: Final = (AttributeError, KeyError, NameError, TypeError, IndexError)
 
 
 class TrainBlocks:
-    """Blocks of train rows, which can be iterated several times."""
+    """Blocks of a plugin's train rows, which can be iterated several times."""
 
-    def __init__(self, table: str, columns: Mapping[str, Any], n_rows: int) -> None:
-        self._table, self._columns, self._n_rows = table, columns, n_rows
+    def __init__(self, plugin: Any) -> None:
+        self._plugin, self._rows = plugin, material.train_rows(plugin)
+        self._columns = material.fit_columns(plugin)
+        self._n_rows = limited(plugin, [TRAIN_ROWS])[-1]
 
     def __iter__(self) -> Iterator[Block]:
-        for start in range(0, TRAIN, self._n_rows):
-            rows = range(start, min(start + self._n_rows, TRAIN))
-            yield material.block(self._table, self._columns, rows, start)
+        for start in range(0, len(self._rows), self._n_rows):
+            rows = self._rows[start : start + self._n_rows]
+            yield material.block(self._plugin.table, self._columns, rows, rows[0])
 
 
 def is_fitted(plugin: Any) -> bool:
@@ -41,11 +42,7 @@ def is_fitted(plugin: Any) -> bool:
     return hasattr(plugin, "fit") or hasattr(plugin, "restore")
 
 
-def _train(plugin: Any, columns: Mapping[str, Any]) -> TrainBlocks:
-    return TrainBlocks(plugin.table, columns, limited(plugin, [TRAIN_ROWS])[-1])
-
-
-def fitted_state(stage: Stage, plugin: Any, columns: Mapping[str, Any]) -> Any:
+def fitted_state(stage: Stage, plugin: Any) -> Any:
     """The state of a plugin, as it comes back from a file; None where it has none."""
     if not is_fitted(plugin):
         return None
@@ -55,7 +52,7 @@ def fitted_state(stage: Stage, plugin: Any, columns: Mapping[str, Any]) -> Any:
             raise Trouble("fit-and-restore", f"it has {other}() and no {name}(), expected both")
     if hasattr(plugin, "prepare"):
         stage.start("prepare()", plugin.prepare, check="answers")
-    train = _train(plugin, columns)
+    train = TrainBlocks(plugin)
     state = stage.start("fit() on blocks of train rows", plugin.fit, train, check="answers")
     return _stored(state)
 
@@ -91,16 +88,15 @@ def _sound(subject: Subject) -> None:
 def fit_repeats(subject: Subject) -> None:
     """The state follows from the train rows alone, whatever the instance has seen before."""
     expected = _needed(subject)
-    columns = material.columns(subject.cls)
     runs = []
     for seen in (False, True):
         plugin = subject.new() if seen else subject.prepared()
         if seen:  # rows of no train split pass through it first
             for rows in rows_of(plugin, [TRAIN_ROWS]):
                 given_values(subject, plugin, rows)
-        runs.append(plugin.fit(_train(plugin, columns)))
+        runs.append(plugin.fit(TrainBlocks(plugin)))
     again = subject.prepared()
-    train = _train(again, columns)
+    train = TrainBlocks(again)
     runs += [again.fit(train), again.fit(train)]
     for number, state in enumerate(runs):
         alike = state.keys() == expected.keys()

@@ -26,8 +26,11 @@ from eegstore.testing.stage import Stage
 
 UNSOUND: Final = {"reason": "not tried: its values are not as described, and a build refuses them"}
 OFFER: Final = "eegstore-testing-offer"
-TRIALS: Final = frozenset({"eeg", "label", "repetition", "block"})
+TRIALS: Final = frozenset({"eeg", "label", "repetition", "block", "split", "fold"})
+PAIRED: Final = frozenset({"stimulus", "score"})
+STIMULI: Final = frozenset({"image", "image_path", "label", "concept", "caption", "content_id"})
 SOURCE: Final = {"plugin": "synthetic", "n_trials": 12, "n_channels": 4, "n_times": 128}
+PAIRED_TRIALS: Final = 40
 CAPTION: Final = "This picture is {concept}"
 
 
@@ -91,56 +94,75 @@ def _keys(folder: Path, plugin: Any) -> dict[str, Any]:
         return {"reason": f"a build does not take it for {cls.name!r}: another plugin has the "
                           "name, or its distribution does not offer it"}  # fmt: skip
     try:
-        others = list(_others(cls))
+        others = list(_others(plugin))
     except LookupError as reason:
         return {"reason": str(reason)}
     options = {key: one for key, one in options_of(plugin).items() if one is not None}
     try:
-        same = [_key(cls, options, others, folder / f"{n}.zarr") for n in (1, 2)]
+        same = [_key(plugin, options, others, folder / f"{n}.zarr") for n in (1, 2)]
     except EegStoreError as error:
         return {"problem": f"a build with it was refused: {told(error)}"}
     for name, value in _variations(cls, options):
         try:
             changed = options | {name: value}
-            other = _key(cls, changed, others, folder / "other.zarr")
+            other = _key(plugin, changed, others, folder / "other.zarr")
         except EegStoreError:
             continue
         return {"same": same, "other": other, "changed": f"{name} = {value!r}"}
     return {"same": same}
 
 
-def _others(cls: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+def _others(plugin: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
     """Sections of the extractors whose columns it reads."""
-    there = TRIALS if cls.table == "trials" else None
-    given = ("image", "image_path", "label", "concept", "caption", "content_id")
-    for read in cls.reads:
-        if read in (there or given):
+    for read in (*plugin.reads, *material.fit_reads(plugin)):
+        slash = read.startswith("stimuli/")
+        table, name = ("stimuli" if slash else plugin.table), read.removeprefix("stimuli/")
+        if name in (TRIALS | PAIRED if table == "trials" else STIMULI):
             continue
-        other = installed("extractor", read.replace("_", "-"))
+        if slash:  # whatever computes it, it is a vector of each image
+            yield {"plugin": "hog", "size": 16, "as": name}
+            continue
+        other: Any = installed("extractor", name.replace("_", "-"))
         if other is None or depth > 4:
-            raise LookupError(f"reads {cls.table}/{read}, which no tiny store here has")
-        yield from _others(other, depth + 1)
-        yield {"plugin": read.replace("_", "-")}
+            raise LookupError(f"reads {table}/{name}, which no tiny store here has")
+        try:
+            made = configure(other, {}, Path(), other.__name__)
+        except EegStoreError as error:
+            raise LookupError(f"reads {table}/{name}: {told(error)}") from error
+        yield from _others(made, depth + 1)
+        yield {"plugin": name.replace("_", "-")}
 
 
-def _key(cls: Any, options: Mapping[str, Any], others: list[dict[str, Any]], store: Path) -> str:
+def _key(plugin: Any, options: Mapping[str, Any], others: list[dict[str, Any]], store: Path) -> str:
     """Build a store of a few trials and images, and give the key of the column."""
     sections = [dict(one) for one in {json.dumps(one): one for one in others}.values()]
     from eegstore import build, open_store
 
     recipe = {
         "source": SOURCE,
-        **(_stimuli(store.parent / "images") if cls.table == "stimuli" else {}),
+        **_stimuli(plugin, store.parent / "images"),
         "split": {"plugin": "random", "test_size": 0.25},
-        "extract": [*sections, {"plugin": cls.name, **options}],
+        "extract": [*sections, {"plugin": plugin.name, **options}],
     }
     build(recipe, store, executor="serial", overwrite=True)
-    table = getattr(open_store(store), cls.table)
-    key: str = table[cls.name.replace("-", "_")].attrs["eegstore"]["key"]
+    table = getattr(open_store(store), plugin.table)
+    key: str = table[plugin.name.replace("-", "_")].attrs["eegstore"]["key"]
     return key
 
 
-def _stimuli(folder: Path) -> dict[str, Any]:
+def _stimuli(plugin: Any, folder: Path) -> dict[str, Any]:
+    """The sections of the stimuli, where an extractor reads those."""
+    if plugin.table == "stimuli":
+        return _images(folder)
+    reads = (*plugin.reads, *material.fit_reads(plugin))
+    if any(read in PAIRED or read.startswith("stimuli/") for read in reads):
+        digits = {"plugin": "digits", "size": 16, "caption": CAPTION}
+        source = SOURCE | {"n_trials": PAIRED_TRIALS}
+        return {"source": source, "stimuli": digits, "pairing": {"plugin": "label"}}
+    return {}
+
+
+def _images(folder: Path) -> dict[str, Any]:
     """The section of a few images, which are written where they are not yet there."""
     from PIL import Image
 

@@ -21,6 +21,8 @@ ALPHA_HZ: Final = 10.0
 LABELS: Final = (0, 1, 2, 3, -1, 1, 0, 2, 3, -1, 1, 2, 0, 3, 1, 0)
 N_LABELS: Final = 4
 N_STIMULI: Final = 8
+N_TRAIN: Final = 12  # the first rows
+WIDTH: Final = 8  # of an embedding
 
 
 def trials(order: Sequence[int] | None = None, keys: bool = True) -> Trials:
@@ -103,7 +105,7 @@ def images() -> list[NDArray[np.uint8]]:
     return found
 
 
-def columns(cls: Any) -> dict[str, Any]:
+def columns(plugin: Any) -> dict[str, Any]:
     """What an extractor reads, ``N_ROWS`` rows of each.
 
     Raises
@@ -111,12 +113,57 @@ def columns(cls: Any) -> dict[str, Any]:
     NotApplicable
         Where a column is none that is known here, nor of an extractor that is installed.
     """
-    return {read: column(cls.table, read)[1] for read in cls.reads}
+    return {read: column(plugin.table, read)[1] for read in plugin.reads}
 
 
-def specs(cls: Any) -> dict[str, ColumnSpec]:
-    """What one row of each column that an extractor reads is."""
-    return {read: column(cls.table, read)[0] for read in cls.reads}
+def fit_columns(plugin: Any) -> dict[str, Any]:
+    """What an extractor's fit reads, ``N_ROWS`` rows of each."""
+    return columns(plugin) | {read: _fitted_to(read)[1] for read in fit_reads(plugin)}
+
+
+def specs(plugin: Any) -> dict[str, ColumnSpec]:
+    """What one row of each column is that an extractor reads, or is fitted to."""
+    found = {read: column(plugin.table, read)[0] for read in plugin.reads}
+    return found | {read: _fitted_to(read)[0] for read in fit_reads(plugin)}
+
+
+def fit_reads(plugin: Any) -> tuple[str, ...]:
+    """What an extractor's fit reads beside what it reads itself."""
+    names: tuple[str, ...] = getattr(plugin, "fit_reads", ())
+    return names
+
+
+def train_rows(plugin: Any) -> list[int]:
+    """The rows that an extractor is fitted on; the paired ones, where it reads their stimuli."""
+    joined = any(read.startswith("stimuli/") for read in fit_reads(plugin))
+    rows = np.arange(N_TRAIN)
+    found: list[int] = rows[stimulus()[rows] >= 0].tolist() if joined else rows.tolist()
+    return found
+
+
+def stimulus() -> NDArray[np.int64]:
+    """int64, (trial,): the row of the stimuli, -1 for trials of label -1."""
+    label = np.array(LABELS)
+    turn = N_LABELS * (np.arange(N_ROWS) % 2)
+    return np.where(label >= 0, label + turn, -1).astype(np.int64)
+
+
+def _fitted_to(name: str) -> tuple[ColumnSpec, Any]:
+    """A column of trials, or of the stimuli that they are paired with, one row a trial."""
+    if not name.startswith("stimuli/"):
+        return vectors("trials", name)
+    spec, values = vectors("stimuli", name.removeprefix("stimuli/"))
+    return spec, np.asarray(values)[np.maximum(stimulus(), 0)]
+
+
+def vectors(table: str, name: str) -> tuple[ColumnSpec, Any]:
+    """A column as ``column`` gives it; an embedding stands for one that cannot be known here."""
+    try:
+        return column(table, name)
+    except NotApplicable:
+        rng = np.random.default_rng([len(table), *name.encode()])
+        spec = ColumnSpec(dims=("embedding",), shape=(WIDTH,), dtype="float32")
+        return spec, rng.standard_normal((N_ROWS, WIDTH)).astype(np.float32)
 
 
 def column(table: str, name: str, depth: int = 0) -> tuple[ColumnSpec, Any]:
@@ -130,11 +177,23 @@ def column(table: str, name: str, depth: int = 0) -> tuple[ColumnSpec, Any]:
         found = trials()
         assert found.stimulus_key is not None
         narrow = {"label": found.label, "stimulus_key": found.stimulus_key, **found.columns}
+        narrow |= _paired_columns()
     if name not in narrow:
         return _computed(table, name, depth)
     values = narrow[name]
     spec = ColumnSpec((), (), "str" if values.dtype.kind == "U" else values.dtype.name)
     return spec, values.tolist() if name == "caption" else values
+
+
+def _paired_columns() -> dict[str, NDArray[Any]]:
+    """What pairing and splitting make of the trials."""
+    row = np.arange(N_ROWS)
+    return {
+        "stimulus": stimulus(),
+        "score": np.where(stimulus() >= 0, 1, np.nan).astype(np.float32),
+        "split": np.where(row < N_TRAIN, "train", "test"),
+        "fold": np.where(row < N_TRAIN, row % 3, -1),
+    }
 
 
 def _eeg_spec() -> ColumnSpec:
@@ -158,7 +217,7 @@ def _computed(table: str, name: str, depth: int) -> tuple[ColumnSpec, Any]:
         )
     try:
         plugin = configure(cls, {}, Path(), cls.__name__)
-        read = {one: column(table, one, depth + 1) for one in cls.reads}
+        read = {one: column(table, one, depth + 1) for one in plugin.reads}
         spec = plugin.describe({one: spec for one, (spec, _) in read.items()})
         if hasattr(plugin, "prepare"):
             plugin.prepare()

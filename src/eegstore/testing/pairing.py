@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from eegstore.testing.check import Check, NotApplicable, Violation
 from eegstore.testing.common import FINGERPRINT, common, described_array, same_bytes
 from eegstore.testing.stage import Stage, Trouble
 from eegstore.testing.subject import Subject
+
+MADE_FROM: Final = re.compile(r"stimulus_key|label|(trials|stimuli)/[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def _columns(plugin: Any, order: list[int] | None = None) -> Mapping[str, HeldCo
     found = {}
     for path in getattr(plugin, "reads", ()):
         table, _, name = path.partition("/")
-        spec, values = material.column(table, name)
+        spec, values = material.vectors(table, name)
         n_rows = material.N_ROWS if table == "trials" else material.N_STIMULI
         rows = order if table == "trials" and order is not None else list(range(n_rows))
         found[path] = HeldColumn(spec, np.asarray(values)[rows])
@@ -53,17 +56,11 @@ def _pairs(plugin: Any, trials: Trials, order: list[int] | None = None) -> Any:
 
 def rehearse(stage: Stage, plugin: Any) -> dict[str, Any]:
     """Pair the trials of the material."""
-    try:
-        columns = _columns(plugin)
-    except NotApplicable as reason:
-        raise Trouble("", str(reason)) from None
     tables = material.trials(), material.stimuli()
-    pairs = stage.call("a call", plugin, *tables, columns, check="answers")
+    pairs = stage.call("a call", plugin, *tables, _columns(plugin), check="answers")
     if not isinstance(pairs, Pairs):
         raise Trouble("gives-pairs", f"a call gave {type(pairs).__name__}, expected Pairs")
-    values: dict[str, Any] = {
-        "stimulus": np.asarray(pairs.stimulus), "score": np.asarray(pairs.score)
-    }  # fmt: skip
+    values: dict[str, Any] = {"held": _held(pairs)}
     if hasattr(plugin, "fingerprint"):
         values["fingerprint"] = stage.start("fingerprint()", plugin.fingerprint, check="answers")
     return values
@@ -79,7 +76,7 @@ def _stimulus(pairs: Any) -> NDArray[np.int64]:
 
 def gives_pairs(subject: Subject) -> None:
     """A call gives Pairs, as the rehearsal shows."""
-    subject.value("stimulus")
+    subject.value("held")
 
 
 def pairs_described(subject: Subject) -> None:
@@ -105,8 +102,51 @@ def rows_exist(subject: Subject) -> None:
         )
 
 
+def more_described(subject: Subject) -> None:
+    """Further stimuli are rows that exist, each once a trial, with scores; -1 after the last."""
+    pairs = _pairs(subject.new(), material.trials())
+    if pairs.more is None and pairs.more_score is None:
+        raise NotApplicable("it gives a trial one stimulus at most")
+    more, score = np.asarray(pairs.more), np.asarray(pairs.more_score)
+    sound = more.ndim == 2 and len(more) == material.N_ROWS and more.dtype.kind == "i"
+    if not sound or more.shape != score.shape or score.dtype.kind not in "iuf":
+        raise Violation(
+            f"gave more {described_array(more)} and more_score {described_array(score)}, expected "
+            f"int64 and float32 ({material.N_ROWS}, further)"
+        )
+    for trial, rows in enumerate(np.hstack([_stimulus(pairs)[:, None], more]).tolist()):
+        real = [row for row in rows if row != -1]
+        if rows[: len(real)] != real or len(set(real)) < len(real):
+            raise Violation(
+                f"trial {trial} got stimuli {rows!s:.80}, expected none twice, and -1 only after "
+                "the last"
+            )
+        if not all(0 <= row < material.N_STIMULI for row in real):
+            raise Violation(
+                f"trial {trial} got stimuli {rows!s:.80} of {material.N_STIMULI}, expected rows "
+                "that exist, or -1 for none"
+            )
+
+
+def made_from_named(subject: Subject) -> None:
+    """What it says decides the pairs is a tuple of columns."""
+    names = getattr(subject.new(), "made_from", ())
+    if names == ():
+        raise NotApplicable("it does not say what decides the pairs (made_from)")
+    if not isinstance(names, tuple) or not all(
+        isinstance(one, str) and MADE_FROM.fullmatch(one) for one in names
+    ):
+        raise Violation(
+            f"made_from is {names!r:.80}, expected a tuple of 'stimulus_key', 'label', "
+            "'trials/NAME' and 'stimuli/NAME'"
+        )
+
+
 def unlabelled_unpaired(subject: Subject) -> None:
     """A trial of label -1 and without a key stays unpaired."""
+    made_from = getattr(subject.new(), "made_from", ())
+    if made_from and not {"label", "stimulus_key"} & set(made_from):
+        raise NotApplicable(f"it pairs by {', '.join(made_from)}, not by labels or keys")
     stimulus = _stimulus(_pairs(subject.new(), material.trials()))
     paired = (np.array(material.LABELS) < 0) & (stimulus >= 0)
     if paired.any():
@@ -127,7 +167,9 @@ def deterministic(subject: Subject) -> None:
 
 
 def _held(pairs: Any) -> list[NDArray[Any]]:
-    return [np.array(pairs.stimulus), np.array(pairs.score)]
+    further = [pairs.more, pairs.more_score]
+    held = [pairs.stimulus, pairs.score, *(one for one in further if one is not None)]
+    return [np.array(one) for one in held]
 
 
 def permuted(subject: Subject) -> None:
@@ -181,8 +223,7 @@ def _refuse_random(subject: Subject) -> None:
 
 def spawned_process(subject: Subject) -> None:
     """A spawned process imports it by name and pairs alike."""
-    there = [subject.value("stimulus"), subject.value("score")]
-    plugin = subject.new()
+    there, plugin = subject.value("held"), subject.new()
     runs = [_held(_pairs(plugin, material.trials())) for _ in range(2)]
     if not same_bytes(*runs):
         raise NotApplicable("not tried (deterministic): a call again gave other pairs")
@@ -206,6 +247,10 @@ CHECKS: Final = (
     _check("pairs-described", "There is a stimulus (int64) and a score (float32) for each trial.",
            pairs_described),
     _check("rows-exist", "Each stimulus is a row that exists, or -1 for none.", rows_exist),
+    _check("more-described", "Further stimuli of a trial, where there are some, are rows that "
+           "exist, none twice, -1 after the last, with scores.", more_described),
+    _check("made-from-named", "What it says decides the pairs (made_from) names labels, keys or "
+           "columns.", made_from_named),
     _check("unlabelled-unpaired", "A trial of label -1 and without a key stays unpaired.",
            unlabelled_unpaired),
     _check("deterministic", "Two calls, and a new instance of the same options, give the same "

@@ -20,7 +20,7 @@ def nan_stays(subject: Subject) -> None:
     """NaN in one row leaves the values of the others as they are."""
     floats = [
         name
-        for name, values in material.columns(subject.cls).items()
+        for name, values in material.columns(subject.plugin).items()
         if isinstance(values, np.ndarray) and values.dtype.kind == "f"
     ]
     if not floats:
@@ -31,7 +31,7 @@ def nan_stays(subject: Subject) -> None:
     if len(rows) < 2:
         raise NotApplicable("it takes one row at a time")
     expected = given_values(subject, plugin, rows)
-    columns = material.columns(subject.cls)
+    columns = material.columns(subject.plugin)
     for name in floats:
         columns[name] = columns[name].copy()
         columns[name][SPOILED] = np.nan
@@ -53,7 +53,7 @@ def extremes_survive(subject: Subject) -> None:
     """Inputs at the ends of what can come give finite values."""
     if not np.isfinite(steady(subject)).all():
         raise NotApplicable("not tried (finite): usual input gives NaN or Inf")
-    plugin, usual = subject.new(), material.columns(subject.cls)
+    plugin, usual = subject.new(), material.columns(subject.plugin)
     size = limited(plugin, [material.N_ROWS])[-1]
     for what, changed in _extremes(usual).items():
         columns = usual | changed
@@ -100,7 +100,7 @@ def padding_accepted(subject: Subject) -> None:
         raise NotApplicable("stimuli have no padding")
     if not np.isfinite(steady(subject)).all():
         raise NotApplicable("not tried (finite): usual input gives NaN or Inf")
-    plugin, columns = subject.new(), material.columns(subject.cls)
+    plugin, columns = subject.new(), material.columns(subject.plugin)
     rows = rows_of(plugin)[0]
     n_valid = _lengths(len(rows))
     if "eeg" in columns:

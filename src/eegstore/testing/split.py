@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore import InputError
+from eegstore import InputError, Splits
 from eegstore.testing import material
 from eegstore.testing.check import Check, NotApplicable, Violation, told
-from eegstore.testing.common import FINGERPRINT, common, same_bytes
+from eegstore.testing.common import FINGERPRINT, common, described_array, same_bytes
 from eegstore.testing.stage import Stage
 from eegstore.testing.subject import Subject
 
@@ -35,11 +35,18 @@ def _split(plugin: Any) -> Any:
 def rehearse(stage: Stage, plugin: Any) -> dict[str, Any]:
     """Split the trials of the material."""
     arguments = material.trials(), _stimulus(), material.stimuli()
-    names = stage.call("a call", plugin, *arguments, check="answers")
-    values: dict[str, Any] = {"names": np.asarray(names).astype(str)}
+    answer = stage.call("a call", plugin, *arguments, check="answers")
+    values: dict[str, Any] = {"held": _held(answer)}
     if hasattr(plugin, "fingerprint"):
         values["fingerprint"] = stage.start("fingerprint()", plugin.fingerprint, check="answers")
     return values
+
+
+def _held(answer: Any) -> list[NDArray[Any]]:
+    """The names, and the folds where there are some."""
+    if isinstance(answer, Splits):
+        return [np.asarray(answer.split).astype(np.str_), np.array(answer.fold)]
+    return [np.asarray(answer).astype(np.str_)]
 
 
 def name_a_trial(subject: Subject) -> None:
@@ -48,7 +55,7 @@ def name_a_trial(subject: Subject) -> None:
 
 
 def _refuse_other_names(given: Any, what: str) -> NDArray[np.str_]:
-    names = np.asarray(given)
+    names = np.asarray(given.split if isinstance(given, Splits) else given)
     if names.shape != (material.N_ROWS,) or names.dtype.kind not in "UT":
         raise Violation(
             f"{what} gave {names.dtype} {names.shape}, expected a name (str) for each of "
@@ -58,7 +65,8 @@ def _refuse_other_names(given: Any, what: str) -> NDArray[np.str_]:
 
 
 def _names(subject: Subject) -> NDArray[np.str_]:
-    names = np.asarray(_split(subject.new()))
+    given = _split(subject.new())
+    names = np.asarray(given.split if isinstance(given, Splits) else given)
     if names.shape != (material.N_ROWS,) or names.dtype.kind not in "UT":
         raise NotApplicable("not tried (name-a-trial): it gives no name for each trial")
     return names.astype(np.str_)
@@ -74,12 +82,28 @@ def names_usable(subject: Subject) -> None:
             )
 
 
+def folds_described(subject: Subject) -> None:
+    """Where there are folds, a number for each trial, from 0, or -1."""
+    given = _split(subject.new())
+    if not isinstance(given, Splits):
+        raise NotApplicable("it makes no folds")
+    fold = np.asarray(given.fold)
+    if fold.shape != (material.N_ROWS,) or fold.dtype.kind != "i":
+        raise Violation(f"gave folds {described_array(fold)}, expected int64 ({material.N_ROWS},)")
+    numbers = np.unique(fold[fold != -1]).tolist()
+    if numbers != list(range(len(numbers))):
+        raise Violation(
+            f"gave the folds {numbers!s:.80}, expected numbers from 0 without gaps, or -1 for none"
+        )
+
+
 def deterministic(subject: Subject) -> None:
-    """Two calls, and another instance, give the same names."""
-    plugin, first = subject.new(), _names(subject)
+    """Two calls, and another instance, give the same names and folds."""
+    _names(subject)
+    plugin, first = subject.new(), _held(_split(subject.new()))
     for who, one in (("again", plugin), ("by another instance", subject.new())):
         for _ in range(2):
-            if not same_bytes(first, np.asarray(_split(one)).astype(np.str_)):
+            if not same_bytes(first, _held(_split(one))):
                 raise Violation(
                     f"a call {who} gave other splits, expected the same; seed what is drawn"
                 )
@@ -106,8 +130,8 @@ def unpaired_handled(subject: Subject) -> None:
 
 def spawned_process(subject: Subject) -> None:
     """A spawned process imports it by name and splits alike."""
-    there, plugin = subject.value("names"), subject.new()
-    runs = [np.asarray(_split(plugin)).astype(np.str_) for _ in range(2)]
+    there, plugin = subject.value("held"), subject.new()
+    runs = [_held(_split(plugin)) for _ in range(2)]
     if not same_bytes(*runs):
         raise NotApplicable("not tried (deterministic): a call again gave other splits")
     if not same_bytes(runs[0], there):
@@ -129,8 +153,10 @@ CHECKS: Final = (
     *common("split"),
     _check("name-a-trial", "There is one name, a string, for each trial.", name_a_trial),
     _check("names-usable", "No name is empty, 'skipped', or unfit for a file.", names_usable),
+    _check("folds-described", "Folds, where there are some, are numbers from 0 without gaps, or "
+           "-1, one for each trial.", folds_described),
     _check("deterministic", "Two calls, and a new instance of the same options, give the same "
-           "names.", deterministic),
+           "names and folds.", deterministic),
     _check("unpaired-handled", "Trials without a stimulus, and a recipe without stimuli, are "
            "split or refused with an InputError.", unpaired_handled),
     _check("input-untouched", "What it is given stays as it was.", input_untouched),

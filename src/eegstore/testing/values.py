@@ -36,7 +36,7 @@ def given_values(
 ) -> Any:
     """What a plugin gives for some rows of the material."""
     if "columns" not in subject.facts:
-        subject.facts["columns"] = material.columns(subject.cls)
+        subject.facts["columns"] = material.columns(subject.plugin)
     first = rows[0] if start is None else start
     return plugin(material.block(subject.cls.table, subject.facts["columns"], rows, first))
 
