@@ -100,9 +100,7 @@ class Planted:
             "stimuli/clip_image": self.embeddings[stimulus],
             "stimuli/content_id": np.array([f"{one:064x}" for one in stimulus]),
         }
-        return Block(
-            columns, 0, len(rows), sfreq=SFREQ, times=self.times, ch_names=self.ch_names
-        )
+        return Block(columns, 0, len(rows), sfreq=SFREQ, times=self.times, ch_names=self.ch_names)
 
     def blocks(self, rows: NDArray[np.int64], n_rows: int = 50) -> Iterator[Block]:
         for start in range(0, len(rows), n_rows):

@@ -41,22 +41,44 @@ class Cca(LinearExtractor):
         },
     )
 
-    def _projected(self, weights: Values, products: Centred, sums: Sums) -> Values:
-        from scipy.linalg import cholesky, eigh, solve_triangular
+    def _solved(self, products: Centred, sums: Sums, added: float) -> Values:
+        from scipy.linalg import cholesky, solve_triangular
 
-        width = len(sums.y)
         covariance = sums.yy - np.outer(sums.y, sums.y / sums.n)
-        added = self.target_penalty * np.trace(covariance) / width
-        covariance[np.diag_indices(width)] += added or 1.0
-        root = cholesky(covariance, lower=True, check_finite=False)
-        # The whitened cross-covariance K, of features and targets, as K'K.
-        half = solve_triangular(root, products.cross.T @ weights, lower=True)
-        squared = solve_triangular(root, half.T, lower=True)
-        kept = (max(0, width - self.n_components), width - 1)
-        _, components = eigh((squared + squared.T) / 2, subset_by_index=kept)
-        whitened = solve_triangular(root, weights.T, lower=True).T
-        projected: Values = (whitened @ components) @ (root @ components).T
-        return projected
+        more = self.target_penalty * np.trace(covariance) / len(covariance)
+        roots = [
+            cholesky(_with_diagonal(matrix, extra), lower=True, overwrite_a=True)
+            for matrix, extra in ((products.gram, added), (covariance, more or 1.0))
+        ]
+        half = solve_triangular(roots[0], products.cross, lower=True)
+        whitened = solve_triangular(roots[1], half.T, lower=True).T
+        components = _left_components(whitened, self.n_components)
+        kept = components @ (components.T @ half)
+        weights: Values = solve_triangular(roots[0], kept, lower=True, trans="T")
+        return weights
+
+
+def _with_diagonal(matrix: Values, added: float) -> Values:
+    """A copy, with more on the diagonal."""
+    more = matrix.copy()
+    more[np.diag_indices_from(more)] += added
+    return more
+
+
+def _left_components(matrix: Values, n_components: int) -> Values:
+    """Left singular vectors of the largest singular values: float64, (row, component)."""
+    from scipy.linalg import eigh
+
+    n_rows, n_columns = matrix.shape
+    size = min(n_rows, n_columns)
+    largest = (max(0, size - n_components), size - 1)
+    if n_rows <= n_columns:
+        left: Values = eigh(matrix @ matrix.T, subset_by_index=largest)[1]
+        return left
+    squares, right = eigh(matrix.T @ matrix, subset_by_index=largest)
+    some = squares > 1e-12 * squares.max(initial=0)
+    components: Values = matrix @ right[:, some] / np.sqrt(squares[some])
+    return components
 
 
 @hookimpl

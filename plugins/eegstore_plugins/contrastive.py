@@ -31,16 +31,17 @@ class Learnt(NamedTuple):
 
 @dataclass(frozen=True)
 class Contrastive(TargetExtractor):
-    """Each trial's embedding by a network that is trained to find its stimulus: float32, (embedding,).
+    """Each trial's embedding by a network trained to find its stimulus: float32, (embedding,).
 
     It has the target's width, and length 1: to be compared with the target by the cosine. A
     compact network of convolutions and attention is trained with InfoNCE (van den Oord et al.
-    2018) in both directions and a learnt temperature (Radford et al. 2021). Trials of one
-    stimulus in a batch are positives of each other's. A tenth of the train stimuli is held out:
-    the loss on these chooses the epoch, and ends the training. A train trial's embedding comes
-    from a network that has not seen its part: its fold, or a third of the stimuli; each is
-    trained from the beginning, so that all together takes as long as three trainings on all.
-    On a CPU the same machine gives the same bytes, whether or not it was interrupted.
+    2018) in both directions, with a learnt temperature (Radford et al. 2021); trials of one
+    stimulus in a batch are each other's positives. A tenth of the train stimuli is held out: the
+    loss on these chooses the pass over the rest whose weights are kept, and ends the training. A
+    train trial's embedding comes from a network that has not seen its part: its fold, or a third
+    of the stimuli. Each of these is trained from the beginning, so that with three parts all take
+    as long as three trainings on all trials. On a CPU of one kind the result is the same bytes,
+    interrupted or not.
     """
 
     name: ClassVar[str] = "contrastive"
@@ -151,7 +152,7 @@ class Contrastive(TargetExtractor):
 
         device = choose_device(self.device)
         rows, parts = collected(self, self._samples, blocks, self.memory_mb << 20, device)
-        numbers = rows.part.unique().tolist()
+        numbers = np.unique(rows.part.numpy()).tolist()
         plan = networks.Plan(
             networks.Shape(self.width, self.dropout), self._schedule(), numbers,
             getattr(blocks, "folder", None), repr(sorted(options_of(self).items())),

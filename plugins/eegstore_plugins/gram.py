@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Sums:
         )  # fmt: skip
 
 
-Buffer = tuple[Singles, Singles, NDArray[np.int64], Values]
+Buffer = tuple[NDArray[Any], ...]  # of features, targets, parts and weights
 
 
 class Gram:
@@ -72,7 +72,7 @@ class Gram:
 
     def __init__(self, of_targets: bool = False) -> None:
         self.parts: dict[int, Sums] = {}
-        self.origin: tuple[Singles, Singles] | None = None
+        self.origin: tuple[Singles, ...] | None = None
         self._of_targets = of_targets
         self._buffer: Buffer | None = None
         self._n_held = 0
@@ -110,7 +110,7 @@ class Gram:
         x, y, part, weight = (held[: self._n_held] for held in self._buffer)
         if self.origin is None:
             means = (values.mean(axis=0, dtype=np.float64) for values in (x, y))
-            self.origin = tuple(mean.astype(np.float32) for mean in means)  # type: ignore[assignment]
+            self.origin = tuple(mean.astype(np.float32) for mean in means)
         self._background.wait()
         for number in np.unique(part).tolist():
             rows = np.flatnonzero(part == number)

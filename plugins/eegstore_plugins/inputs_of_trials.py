@@ -113,4 +113,5 @@ def _averaging(n_times: int, n_bins: int) -> NDArray[np.float32]:
     """float32, (time, bin): its product with a signal is the mean of each bin."""
     bin_of = np.arange(n_times) * n_bins // n_times
     member = bin_of[:, np.newaxis] == np.arange(n_bins)
-    return (member / member.sum(axis=0)).astype(np.float32)
+    weights: NDArray[np.float64] = member / member.sum(axis=0)
+    return weights.astype(np.float32)

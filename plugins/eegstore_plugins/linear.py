@@ -18,6 +18,7 @@ from eegstore_plugins.gram import Gram, Sums, Values
 # Times the number of trials: what is added to the sum of squares of each feature.
 PENALTIES: Final = tuple(10.0**exponent for exponent in range(-4, 4))
 SKETCH: Final = 64
+ROWS: Final = 4
 FLAT: Final = 1e-6
 FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
@@ -40,8 +41,8 @@ class Standard(NamedTuple):
     scale: Values
 
 
-# From weights, (feature, embedding), the products and the sums of one fit, to other weights.
-Project = Callable[[Values, Centred, Sums], Values]
+# From the products and the sums of one fit, and what is added, to (feature, embedding) weights.
+Solve = Callable[[Centred, Sums, float], Values]
 
 
 def standard_of(sums: Sums) -> Standard:
@@ -142,15 +143,17 @@ class Linear:
         predicted = np.empty((len(features), self.bias.shape[1]), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for number in np.unique(model).tolist():
-                rows = model == number
-                product = (features[rows] - self.mean[number]) @ self.weight[number]
-                predicted[rows] = self.gain * product + self.bias[number]
+                rows = np.flatnonzero(model == number)
+                # Of a multiple of rows: for single ones libraries sum in another order.
+                some = np.resize(rows, -(-len(rows) // ROWS) * ROWS)
+                product = (features[some] - self.mean[number]) @ self.weight[number]
+                predicted[rows] = self.gain * product[: len(rows)] + self.bias[number]
         clipped: NDArray[np.float32] = np.clip(predicted, -FLOAT32_MAX, FLOAT32_MAX)
         return clipped
 
 
 def fitted(
-    gram: Gram, numbers: Sequence[int], penalty: float | None, matched: bool, project: Project
+    gram: Gram, numbers: Sequence[int], penalty: float | None, matched: bool, solve: Solve
 ) -> Linear:
     """Fit a model without each of the parts of some numbers, and one to all.
 
@@ -162,8 +165,8 @@ def fitted(
     matched
         Whether predictions are spread by a gain, one for all models, so that those of the parts,
         each predicted by the others, vary about their mean as much as the targets do.
-    project
-        Changes the weights of each fit.
+    solve
+        Gives the weights of each fit.
 
     Raises
     ------
@@ -181,7 +184,7 @@ def fitted(
         rest = total if part is None else total - part
         standard = standard_of(rest)
         products = centred(rest, standard)
-        weights = project(solved(products, chosen * rest.n), products, rest)
+        weights = solve(products, rest, chosen * rest.n)
         del products
         single = _single(weights / standard.scale[:, np.newaxis])
         if part is None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eegstore import digest_bytes
 from eegstore_plugins.checkpoints import Checkpoint
@@ -20,6 +21,8 @@ from eegstore_plugins.training_rows import TrainRows
 
 Arrays = Mapping[str, NDArray[Any]]
 WEIGHTS: Final = "encoder."
+# Rows that are computed at once, always: of other numbers libraries sum in another order.
+ROWS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,7 @@ def trained(rows: TrainRows, plan: Plan) -> dict[str, NDArray[Any]]:
     return {**stacked, "n_times": np.array(n_times), "sfreq": np.array(rows.sfreq)}
 
 
-def _new(
-    rows: TrainRows, chosen: torch.Tensor, n_times: int, plan: Plan, number: int
-) -> Encoder:  # fmt: skip
+def _new(rows: TrainRows, chosen: Tensor, n_times: int, plan: Plan, number: int) -> Encoder:
     """An encoder before its training, which standardises by the trials that it will be given."""
     mean, scale = rows.moments(chosen)
     device, shape = rows.targets.device, plan.shape
@@ -88,7 +89,7 @@ def _new(
     return encoder.to(device)
 
 
-def _signature(rows: TrainRows, chosen: torch.Tensor, encoder: Encoder, plan: Plan) -> str:
+def _signature(rows: TrainRows, chosen: Tensor, encoder: Encoder, plan: Plan) -> str:
     """Digest of what a training follows from; of the EEG, means and deviations stand for all."""
     tensors = [chosen, rows.content, rows.weight, rows.targets, encoder.mean, encoder.scale]
     facts = b"".join(one.detach().cpu().numpy().tobytes() for one in tensors)
@@ -120,14 +121,13 @@ def embedded(
     """float32, (row, embedding), by the encoder of each row's number."""
     device = encoders[0].mean.device
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-    fix_threads(eeg.size)
-    found: NDArray[np.float32] | None = None
+    found = np.empty((len(eeg), encoders[0].head.out_features), np.float32)
+    fix_threads(ROWS * eeg[:1].size)
     with torch.inference_mode(), exact:
         for number in np.unique(model).tolist():
-            rows = model == number
-            values = encoders[number](torch.from_numpy(eeg[rows]).to(device)).cpu().numpy()
-            if found is None:
-                found = np.empty((len(eeg), values.shape[1]), np.float32)
-            found[rows] = values
-    assert found is not None
+            rows = np.flatnonzero(model == number)
+            for start in range(0, len(rows), ROWS):
+                some = rows[start : start + ROWS]
+                given = torch.from_numpy(eeg[np.resize(some, ROWS)]).to(device)
+                found[some] = encoders[number](given)[: len(some)].cpu().numpy()
     return found

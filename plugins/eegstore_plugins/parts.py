@@ -88,9 +88,7 @@ class PartOfRow:
     @classmethod
     def of_state(cls, state: Mapping[str, NDArray[Any]]) -> PartOfRow:
         """From the arrays of ``Parts.state``."""
-        return cls(
-            state["part"], int(state["n_parts"]), state["stimulus"], state["stimulus_part"]
-        )
+        return cls(state["part"], int(state["n_parts"]), state["stimulus"], state["stimulus_part"])
 
     def model(self, block: Block) -> Numbers:
         """int64, (row,): number of the model; ``len(part)`` is the one that has seen all."""

@@ -13,7 +13,7 @@ from eegstore import Block, ColumnSpec, PluginError, hookimpl
 from eegstore_plugins import inputs_of_trials
 from eegstore_plugins.cores import one_thread
 from eegstore_plugins.gram import Gram, Sums, Values
-from eegstore_plugins.linear import Centred, Linear, fitted
+from eegstore_plugins.linear import Centred, Linear, fitted, solved
 from eegstore_plugins.parts import PartOfRow, Parts, refuse_one_part
 from eegstore_plugins.targets import TargetExtractor
 
@@ -102,7 +102,7 @@ class LinearExtractor(TargetExtractor):
                     gram.add(self._features(block)[paired.rows], paired)
             numbers = sorted(gram.parts)
             refuse_one_part(self.name, numbers)
-            models = fitted(gram, numbers, self.penalty, matched, self._projected)
+            models = fitted(gram, numbers, self.penalty, matched, self._solved)
         return {**models.state(), **parts.state(numbers)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -120,9 +120,9 @@ class LinearExtractor(TargetExtractor):
     def _features(self, block: Block) -> NDArray[np.float32]:
         return inputs_of_trials.features(block, self.input, self.tmin, self.tmax, self.n_bins)
 
-    def _projected(self, weights: Values, products: Centred, sums: Sums) -> Values:
-        """The weights of one fit, as they are used."""
-        return weights
+    def _solved(self, products: Centred, sums: Sums, added: float) -> Values:
+        """The weights of one fit, float64 (feature, embedding), with a penalty."""
+        return solved(products, added)
 
 
 @dataclass(frozen=True)

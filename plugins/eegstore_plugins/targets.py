@@ -13,7 +13,6 @@ from eegstore import Block, ColumnSpec, InputError, RecipeError
 from eegstore_plugins.parts import Parts
 
 CONTENT: Final = "stimuli/content_id"
-COLUMN: Final = "^[a-z][a-z0-9_]*$"
 
 
 class Paired(NamedTuple):
@@ -55,14 +54,11 @@ class TargetExtractor:
 
     target: str = field(
         default="stimuli/clip_image",
-        metadata={
-            "description": "Column of the stimuli whose vectors are predicted.",
-            "pattern": "^stimuli/[a-z][a-z0-9_]*$",
-        },
+        metadata={"description": "Column of the stimuli whose vectors are predicted."},
     )
     input: str = field(
         default="eeg",
-        metadata={"description": "Column of the trials to predict from.", "pattern": COLUMN},
+        metadata={"description": "Column of the trials to predict from."},
     )
     n_folds: int = field(
         default=5,
@@ -78,9 +74,15 @@ class TargetExtractor:
         metadata={
             "description": "Column of the trials whose last feature says how much a trial counts, "
             "such as quality; all count the same by default.",
-            "pattern": COLUMN,
         },
     )
+
+    def __post_init__(self) -> None:
+        if not self.target.startswith("stimuli/"):
+            raise ValueError(
+                f"target is {self.target!r}, expected a column of the stimuli, as "
+                "'stimuli/clip_image'"
+            )
 
     @property
     def reads(self) -> tuple[str, ...]:

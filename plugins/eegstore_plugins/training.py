@@ -144,7 +144,8 @@ class Training:
             return None
         self.encoder.eval()
         rows = self.rows
-        content, own = rows.content[self._held_out.to(self._device)].unique(return_inverse=True)
+        of_rows = rows.content[self._held_out.to(self._device)]
+        content, own = torch.unique(of_rows, return_inverse=True)
         found = torch.cat([self.encoder(rows.batch(some)) for some in rows.chunks(self._held_out)])
         scale = self.encoder.log_scale.clamp(max=MOST_SCALE).exp()
         scores = (scale * found @ rows.targets[content].T).log_softmax(dim=1)
@@ -153,7 +154,7 @@ class Training:
     def _divided(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """The rows that are trained on, and those that are held out."""
         of_rows = self.rows.content.cpu()[chosen]
-        content = of_rows.unique()
+        content = torch.unique(of_rows)
         n_held_out = round(VALIDATION * len(content))
         if n_held_out < 2:
             return chosen, chosen[:0]

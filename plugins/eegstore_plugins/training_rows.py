@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,12 +47,13 @@ class TrainRows:
     batch: Callable[[Tensor], Tensor] = field(repr=False)
     sfreq: float
 
-    def chunks(self, rows: Tensor) -> Iterable[Tensor]:
+    def chunks(self, rows: Tensor) -> Iterator[Tensor]:
         """Row numbers, a thousand at a time."""
-        return rows.split(AT_ONCE)
+        for start in range(0, len(rows), AT_ONCE):
+            yield rows[start : start + AT_ONCE]
 
     def moments(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel, float32, (channel, 1); 1 where it is flat."""
+        """Mean and deviation of each channel, float32, (channel, 1); 1 where it is flat."""
         sums = torch.zeros(3, 1, dtype=torch.float64)
         for some in self.chunks(rows):
             eeg = self.batch(some).double().cpu()
