@@ -63,7 +63,7 @@ class Planted:
         noise /= noise.std()
         topography = rng.standard_normal((self.width, self.n_channels))
         # Each dimension has a topography and a smooth waveform of its own.
-        peak = rng.uniform(0.15, 0.55, (self.width, 1))
+        peak = rng.uniform(0.1, 0.9, (self.width, 1)) * self.times[-1]
         waveform = np.exp(-0.5 * ((self.times - peak) / 0.05) ** 2)
         signal = np.einsum("se,ec,et->sct", self.embeddings, topography, waveform)
         signal *= np.sqrt(self.ratio) / signal.std()
