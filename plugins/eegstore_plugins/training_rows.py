@@ -147,6 +147,6 @@ class _Kept:
 
         def read(rows: Tensor) -> Tensor:
             block = take(positions[rows.cpu().numpy()])  # type: ignore[misc]
-            return torch.from_numpy(np.ascontiguousarray(samples(block))).to(device)
+            return torch.tensor(samples(block), device=device)
 
         return read
