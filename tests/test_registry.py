@@ -93,8 +93,8 @@ def built_in() -> list[tuple[str, str]]:
 BUILT_IN = [
     *[("source", name) for name in ("hdf5", "mindbigdata", "mne", "npy", "synthetic")],
     *[("stimuli", name) for name in ("digits", "idx", "image-folder")],
-    *[("extractor", name) for name in ("clip-image", "clip-text", "hog")],
-    *[("extractor", name) for name in ("quality", "spectral", "temporal")],
+    *[("extractor", name) for name in ("cca", "clip-image", "clip-text", "contrastive", "hog")],
+    *[("extractor", name) for name in ("quality", "ridge", "spectral", "temporal")],
     *[("pairing", name) for name in ("balanced", "event", "label")],
     *[("pairing", name) for name in ("multi-stage", "mutual", "similarity")],
     *[("split", name) for name in ("block", "chronological", "concept", "published", "random")],
