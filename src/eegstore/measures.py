@@ -51,6 +51,11 @@ class _Entries(NamedTuple):
         return self.better[self.is_first], self.tied[self.is_first], self.right_tied[self.is_first]
 
 
+def names_of(ways: Sequence[int]) -> list[str]:
+    """Names of the measures that ``measures`` gives."""
+    return [*(f"top{k}" for k in TOP), "mrr", "rank", "map", *map(str, ways)]
+
+
 def measures(
     right: RightItems, n_gallery: int, ways: Sequence[int] = WAYS
 ) -> dict[str, NDArray[np.float64]]:

@@ -86,11 +86,10 @@ def _put(path: Path, root: dict[str, Any]) -> None:
     """Seal the root's document and put it in the place of the old."""
     root["attributes"]["eegstore"]["seal"] = NO_SEAL
     blank = json.dumps(root, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    documents = committed_documents(root["consolidated_metadata"]["metadata"])
     # A build reads again what was written after the root was: it shall still find what was written
     # after the commit, not after this.
     written_ns = (path / DOCUMENT).stat().st_mtime_ns
-    put(sealed(blank, documents), path / DOCUMENT, build_folder(path), written_ns)
+    put(sealed(blank, committed_documents(blank)), path / DOCUMENT, build_folder(path), written_ns)
 
 
 @contextlib.contextmanager

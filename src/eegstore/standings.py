@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.measures import RightItems, joined, measures
+from eegstore.measures import RightItems, measures, names_of
 from eegstore.products import Metric, Products
 from eegstore.retrieval import TIE
 from eegstore.rounds import Round
@@ -99,17 +99,18 @@ def standing(
     """
     products = Products(asked.queries, asked.gallery, metric, device, None)
     ranking = _Ranking(products, asked, shuffled)
-    values, best = [], []
+    # All at once: small arrays that stay, made between large ones that go, would keep their memory.
+    values = {name: np.empty(len(asked.queries)) for name in names_of(ways)}
+    best = np.empty(len(asked.queries), dtype=np.int64)
     for scores in ranking.scores():
-        values.append(measures(ranking.right_items(scores), len(asked.gallery), ways))
-        best.append(scores.best())
+        part = slice(scores.start, scores.start + len(scores.given))
+        right = ranking.right_items(scores)
+        for name, found in measures(right, len(asked.gallery), ways).items():
+            values[name][part] = found
+        best[part] = scores.best()
         ranking.add(scores)
-    return Standing(
-        joined(values),
-        np.concatenate(best),
-        float(ranking.sums[0]),
-        ranking.sums[1:].cpu().numpy(),
-    )
+    observed, permuted = float(ranking.sums[0]), ranking.sums[1:].cpu().numpy()
+    return Standing(values, best, observed, permuted)
 
 
 class _Ranking:
