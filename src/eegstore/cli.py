@@ -13,9 +13,11 @@ from typing import Annotated, Any, cast
 import typer
 
 from eegstore import __version__, evaluation_commands
+from eegstore.audit_commands import audit_command
 from eegstore.errors import DamageError
 from eegstore.plugin_commands import Debug, Json, Quiet
 from eegstore.plugin_commands import app as plugins_app
+from eegstore.report_commands import report_command
 from eegstore.terminal import open_streams, print_json, progress, reported, show, tell, write
 
 app = typer.Typer(
@@ -246,7 +248,9 @@ def verify_command(
 
 
 evaluation_commands.register(app)
+app.command("audit")(audit_command)
 app.add_typer(plugins_app, name="plugins")
+app.command("report")(report_command)
 
 
 class Schema(StrEnum):

@@ -14,8 +14,9 @@ from rich.text import Text
 from eegstore.evaluate import ALPHA, Evaluation
 from eegstore.measures import TOP
 from eegstore.pool import Part, Score
-from eegstore.render import add_row, as_text, new_table, plural, titled
+from eegstore.render import add_row, as_text, new_table, titled
 from eegstore.search import Hit, Search
+from eegstore.wording import plural
 
 SHARE: Final = ".1%"
 MEAN: Final = ".3f"

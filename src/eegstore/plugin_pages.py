@@ -13,10 +13,10 @@ from rich.text import Text
 from eegstore.catalogue import EXAMPLE_INPUTS_ARE, Entry, Option
 from eegstore.checking import Checked
 from eegstore.registry import OK, Plugin
-from eegstore.render import add_row, as_text, new_table, plural, shape_of, titled
+from eegstore.render import add_row, as_text, new_table, shape_of, titled
 from eegstore.scaffolding import Project
 from eegstore.tables import ColumnSpec
-from eegstore.wording import printable
+from eegstore.wording import plural, printable
 
 
 def plugins(found: Iterable[Plugin]) -> RenderableType:

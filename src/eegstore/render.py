@@ -16,7 +16,7 @@ from eegstore.prepare import Plan, losses
 from eegstore.provenance import difference, facts_of
 from eegstore.store import Store
 from eegstore.verification import Damage
-from eegstore.wording import printable
+from eegstore.wording import plural, printable
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 SHORT_DIGEST = 12
@@ -29,12 +29,6 @@ def size(n_bytes: float) -> str:
     while n_bytes >= 999.5 and unit < len(UNITS) - 1:
         n_bytes, unit = n_bytes / 1000, unit + 1
     return f"{n_bytes:.3g} {UNITS[unit]}" if unit else f"{n_bytes:.0f} B"
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun."""
-    irregular = {"stimulus": "stimuli"}.get(noun, f"{noun}s")
-    return f"{count:,} {noun if count == 1 else irregular}"
 
 
 def new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:

@@ -28,3 +28,9 @@ def described(error: BaseException) -> str:
     """The class of an error and what it says."""
     name = type(error).__name__
     return f"{name}: {text_of(error, MAX_DESCRIBED - len(name))}".removesuffix(": ")
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    irregular = {"stimulus": "stimuli"}.get(noun, f"{noun}s")
+    return f"{count:,} {noun if count == 1 else irregular}"

@@ -1,0 +1,199 @@
+"""Checks that what belongs together is in one split: stimuli, concepts, blocks and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegstore.audit_rows import RECORDING, SITTING, Rows
+from eegstore.findings import Finding, NotCheckedError, Severity, few
+from eegstore.wording import plural
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Which groups lie in which parts.
+
+    Parameters
+    ----------
+    group
+        int64, (entry,): the group of each entry, from 0 in the order of their first entries.
+    counts
+        int64, (group, part): entries.
+    """
+
+    group: Codes
+    counts: Codes
+
+    @property
+    def torn(self) -> Codes:
+        """int64, (torn group,): groups with entries in more than one part."""
+        return np.flatnonzero((self.counts > 0).sum(axis=1) > 1)
+
+    @property
+    def torn_entries(self) -> NDArray[np.bool_]:
+        """bool, (entry,): whether the entry's group is torn."""
+        torn: NDArray[np.bool_] = ((self.counts > 0).sum(axis=1) > 1)[self.group]
+        return torn
+
+    def first(self, group: int) -> int:
+        """The first entry of a group."""
+        return int(np.argmax(self.group == group))
+
+    def shares(self, group: int, names: list[str]) -> str:
+        """How many entries of a group are in each part."""
+        counts = self.counts[group].tolist()
+        return ", ".join(f"{name} {n}" for name, n in zip(names, counts, strict=True) if n)
+
+
+def spread(group: NDArray[Any], part: Codes, n_parts: int) -> Spread:
+    """Count the entries of each group in each part."""
+    _, first, code = np.unique(group, return_index=True, return_inverse=True)
+    # Groups are numbered in the order in which they come.
+    n_groups, number = len(first), np.empty(len(first), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(n_groups)
+    codes = number[code.reshape(-1)]
+    counts = np.bincount(codes * n_parts + part, minlength=n_groups * n_parts)
+    return Spread(codes, counts.reshape(n_groups, n_parts))
+
+
+def _over(rows: Rows, group: NDArray[Any], at: Codes | None = None) -> Spread:
+    part = rows.part if at is None else rows.part[at]
+    return spread(group, part, len(rows.part_names))
+
+
+def stimulus_across_splits(rows: Rows) -> Iterator[Finding]:
+    """One image in trials of more than one split, whatever its rows are called."""
+    rows.need_parts()
+    row, stimulus = rows.shown
+    content = rows.store.stimuli["content_id"][:][stimulus]
+    found = _over(rows, content, row)
+    if not len(found.torn):
+        return
+    path = rows.store.stimuli["image_path"][:]
+    torn, meant = len(found.torn), rows.shares_stimuli
+    n_trials = len(np.unique(row[found.torn_entries]))
+    what = f"{plural(torn, 'stimulus')} paired with trials of more than one split ({n_trials:,})"
+    what += f"; the split holds out {meant}, not images" if meant else ""
+    examples = (
+        f"{path[stimulus[found.first(group)]]}: {found.shares(group, rows.part_names)}"
+        for group in found.torn.tolist()
+    )
+    yield Finding(
+        "stimulus-across-splits",
+        "note" if meant else "error",
+        torn,
+        what,
+        few(examples),
+        "Say that the images of the test were seen in training."
+        if meant
+        else 'Split with [split] plugin = "stimulus", or "concept" for a zero-shot test.',
+    )
+
+
+def concept_overlap(rows: Rows) -> Iterator[Finding]:
+    """One concept in trials of more than one split."""
+    rows.need_parts()
+    concept = _concepts(rows)
+    at = np.flatnonzero(concept != "")
+    found = _over(rows, concept[at], at)
+    if not len(found.torn):
+        return
+    shared, zero_shot = len(found.torn), rows.is_zero_shot
+    what = f"{shared:,} of {plural(len(found.counts), 'concept')} in more than one split"
+    what += ", and the split is to hold out concepts" if zero_shot else ""
+    examples = (
+        f"{concept[at[found.first(group)]]}: {found.shares(group, rows.part_names)}"
+        for group in found.torn.tolist()
+    )
+    yield Finding(
+        "concept-overlap",
+        "error" if zero_shot else "note",
+        shared,
+        what,
+        few(examples),
+        'Split with [split] plugin = "concept", and check that a concept has one name.'
+        if zero_shot
+        else 'A score is of known concepts; for new ones use [split] plugin = "concept".',
+    )
+
+
+def _concepts(rows: Rows) -> NDArray[np.str_]:
+    """str, (row,): concept of the stimulus shown; of an unpaired trial its label; "" for none."""
+    label = rows.column("label")
+    concept = np.where(label >= 0, np.char.add("label ", label.astype(np.str_)), "")
+    stimulus = rows.column("stimulus")
+    paired = stimulus >= 0
+    if paired.any():
+        names = rows.store.stimuli["concept"][:]
+        concept = concept.astype(np.dtype((np.str_, max(concept.itemsize, names.itemsize) // 4)))
+        concept[paired] = names[stimulus[paired]]
+    if not (concept != "").any():
+        raise NotCheckedError("no trial has a label or is paired with a stimulus")
+    return concept
+
+
+def block_across_splits(rows: Rows) -> Iterator[Finding]:
+    """Trials of one block in more than one split; worst where the block shows one label."""
+    rows.need_parts()
+    rows.column("block")
+    found = _over(rows, rows.groups((*RECORDING, "block")))
+    label = rows.column("label")
+    labels = spread(found.group, np.unique(label, return_inverse=True)[1], len(np.unique(label)))
+    is_single = ((labels.counts > 0).sum(axis=1) == 1) & (len(np.unique(label)) > 1)
+    single = found.torn[is_single[found.torn]]
+    mixed = found.torn[~is_single[found.torn]]
+    if len(single):
+        yield _torn_blocks(rows, found, single, "error", " of one label each")
+    if len(mixed):
+        yield _torn_blocks(rows, found, mixed, "warning", "")
+
+
+def _torn_blocks(rows: Rows, found: Spread, torn: Codes, severity: Severity, kind: str) -> Finding:
+    n_trials = int(np.isin(found.group, torn).sum())
+    return Finding(
+        "block-across-splits",
+        severity,
+        len(torn),
+        f"{plural(len(torn), 'block')}{kind} in more than one split ({n_trials:,} trials)",
+        few(_groups(rows, found, torn, (*RECORDING, "block"))),
+        'Split with [split] plugin = "block", which keeps a block whole.',
+    )
+
+
+def _groups(rows: Rows, found: Spread, torn: Codes, names: tuple[str, ...]) -> Iterator[str]:
+    for group in torn.tolist():
+        place = rows.place(found.first(group), names)
+        yield f"{place}: {found.shares(group, rows.part_names)}"
+
+
+def session_across_splits(rows: Rows) -> Iterator[Finding]:
+    """Trials of one session in more than one split.
+
+    Where that holds of every session it is how most studies of a subject are made, to be said
+    beside a score. Where some are whole and others torn, or the split is by session, it is a slip.
+    """
+    rows.need_parts()
+    rows.column("session")
+    found = _over(rows, rows.groups(SITTING))
+    torn, n_sessions = found.torn, len(found.counts)
+    if not len(torn):
+        return
+    is_usual = len(torn) == n_sessions and rows.split_plugin != "session"
+    what = f"{len(torn):,} of {plural(n_sessions, 'session')} in more than one split"
+    yield Finding(
+        "session-across-splits",
+        "note" if is_usual else "error" if rows.split_plugin == "session" else "warning",
+        len(torn),
+        what,
+        few(_groups(rows, found, torn, SITTING)),
+        'A score is within sessions; [split] plugin = "session" tells how it is on another day.'
+        if is_usual
+        else 'Split with [split] plugin = "session", which keeps a session whole.',
+    )
