@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eegstore import InputError
+import eegstore
+from eegstore import ColumnSpec, InputError
+from eegstore.testing.pairing import HeldColumn
 from eegstore_plugins.balanced import BalancedPairing
 from eegstore_plugins.event import EventPairing
 from eegstore_plugins.label import LabelPairing
@@ -97,3 +101,36 @@ def test_each_pairing_says_what_its_pairs_are_made_from():
     assert EventPairing().made_from == ("stimulus_key",)
     assert BalancedPairing(within="all").made_from == ()
     assert (LabelPairing().cardinality, LabelPairing(k=2).cardinality) == ("one", "many")
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [LabelPairing, EventPairing, BalancedPairing, functools.partial(BalancedPairing, within="all")],
+)
+def test_trials_of_poor_quality_stay_unpaired_and_count_for_no_balance(plugin):
+    measured = np.array([[0.9, 0.2], [0.1, 0.5], [0.9, np.nan], [0.1, 0.9], [0.9, 0.1]])
+    spec = ColumnSpec(("feature",), (2,), "float32")
+    columns = {"trials/quality": HeldColumn(spec, measured.astype(np.float32))}
+    # The key and the label of a poor trial may have no stimulus.
+    trials = make_trials([7, 0, 7, 0, 7], ["?", "0.png", "?", "1.png", "?"])
+    made = plugin(quality="trials/quality")
+    assert made.reads == ("trials/quality",)
+    pairs = made(trials, make_stimuli([0, 0]), columns)
+    assert np.flatnonzero(pairs.stimulus >= 0).tolist() == [1, 3]
+    assert np.flatnonzero(~np.isnan(pairs.score)).tolist() == [1, 3]
+    if plugin is not LabelPairing:
+        assert sorted(pairs.stimulus[[1, 3]].tolist()) == [0, 1]
+
+
+def test_a_store_leaves_poor_trials_unpaired(tmp_path):
+    recipe = {
+        "source": {"plugin": "synthetic", "n_trials": 20, "n_channels": 3},
+        "stimuli": {"plugin": "digits"},
+        "pairing": {"plugin": "label", "quality": "trials/quality", "min_quality": 0.9},
+        "extract": [{"plugin": "quality", "max_amplitude_uv": 100.0}],
+    }
+    eegstore.build(recipe, tmp_path / "a.zarr", executor="serial")
+    trials = eegstore.open_store(tmp_path / "a.zarr").trials
+    good = trials["quality"][:][:, -1] >= 0.9
+    assert 0 < good.sum() < 20
+    np.testing.assert_array_equal(trials["stimulus"][:] >= 0, good)

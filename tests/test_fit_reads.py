@@ -190,7 +190,7 @@ def test_another_split_computes_what_reads_it_anew_and_nothing_else(tmp_path: Pa
 )
 def test_without_stimuli_there_is_no_pair_to_read(tmp_path: Path, section: Any, place: str) -> None:
     changed = extracting(section, stimuli=None, pairing=None)
-    message = rf"\[\[extract\]\] 0 \(\w+\) reads {place}, but the recipe has no \[stimuli\]"
+    message = rf"\[\[extract\]\] 1 \(\w+\) reads {place}, but the recipe has no \[stimuli\]"
     with pytest.raises(RecipeError, match=message):
         eegstore.build(changed, tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()
@@ -282,7 +282,7 @@ def test_a_fit_waits_for_what_is_fitted_and_read_by_it(
 def test_a_column_that_a_fit_cannot_read_is_refused_before_anything_runs(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(RecipeError, match=rf"^\[\[extract\]\] 0 \(mapped\) .*{message}"):
+    with pytest.raises(RecipeError, match=rf"^\[\[extract\]\] 1 \(mapped\) .*{message}"):
         eegstore.build(extracting({"plugin": "mapped", **options}, HOG), tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()
 

@@ -93,9 +93,12 @@ def built_in() -> list[tuple[str, str]]:
 BUILT_IN = [
     *[("source", name) for name in ("hdf5", "mindbigdata", "mne", "npy", "synthetic")],
     *[("stimuli", name) for name in ("digits", "idx", "image-folder")],
-    *[("extractor", name) for name in ("clip-image", "clip-text", "hog", "spectral", "temporal")],
-    *[("pairing", name) for name in ("event", "label")],
-    *[("split", name) for name in ("random", "source")],
+    *[("extractor", name) for name in ("clip-image", "clip-text", "hog")],
+    *[("extractor", name) for name in ("quality", "spectral", "temporal")],
+    *[("pairing", name) for name in ("balanced", "event", "label")],
+    *[("pairing", name) for name in ("multi-stage", "mutual", "similarity")],
+    *[("split", name) for name in ("block", "chronological", "concept", "published", "random")],
+    *[("split", name) for name in ("session", "source", "stimulus", "subject")],
     *[("exporter", name) for name in ("hdf5", "npy")],
     *[("executor", name) for name in ("processes", "serial")],
 ]
@@ -361,8 +364,10 @@ def test_an_unknown_plugin_is_refused_with_the_nearest_of_its_kind():
     with pytest.raises(RecipeError) as caught:
         registry.find("source", "mindbigdate")
     assert str(caught.value) == "no source is called 'mindbigdate'; did you mean 'mindbigdata'?"
-    with pytest.raises(RecipeError, match=r"no split is called 'zzz'; known: random, source$"):
-        registry.find("split", "zzz")
+    with pytest.raises(
+        RecipeError, match=r"no stimuli is called 'zzz'; known: digits, idx, image-folder$"
+    ):
+        registry.find("stimuli", "zzz")
     with pytest.raises(RecipeError, match="no source is called 'hog'; known: hdf5, mindbigdata"):
         registry.find("source", "hog")
 

@@ -42,6 +42,11 @@ WITH_INPUT: dict[tuple[str, str], Callable[[Path], Any]] = {
     ("pairing", "mutual"): lambda folder: inputs.compared(folder, "mutual"),
     ("pairing", "multi-stage"): lambda folder: inputs.compared(folder, "multi-stage"),
     ("split", "published"): inputs.published,
+    ("extractor", "ridge"): lambda _: {"extract": {"target": "stimuli/hog"}},
+    ("extractor", "cca"): lambda _: {"extract": {"target": "stimuli/hog"}},
+    ("extractor", "contrastive"): lambda _: {
+        "extract": {"target": "stimuli/hog", "max_epochs": 4, "width": 8}
+    },
 }
 
 
@@ -57,14 +62,15 @@ def test_every_built_in_plugin_is_checked():
     assert {(one.kind, one.name) for one in built_in} == {*DEFAULT, *WITH_INPUT}
 
 
-# Each of their processes loads torch and a model.
+# Each of their processes loads torch and a model, or fits many times.
 NIGHTLY = [pytest.mark.nightly, pytest.mark.timeout(3600)]
+SLOW = ("clip-image", "clip-text", "cca", "contrastive")
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        pytest.param(*one, marks=NIGHTLY if one[1].startswith("clip") else [])
+        pytest.param(*one, marks=NIGHTLY if one[1] in SLOW else [])
         for one in (*DEFAULT, *WITH_INPUT)
     ],
 )
@@ -91,7 +97,7 @@ def test_pairs_that_take_turns_or_are_drawn_conform(choose):
 
 SPACE = {"query": "trials/embedding", "gallery": "stimuli/embedding"}
 OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
-    ("pairing", "label", {"choose": "cycle", "k": 2}),
+    ("pairing", "label", {"choose": "cycle", "k": 2, "quality": "trials/quality"}),
     ("pairing", "similarity", SPACE | {"metric": "euclidean", "k": 3}),
     ("pairing", "similarity", SPACE | {"method": "csls", "k": 2}),
     ("pairing", "similarity", SPACE | {"method": "sinkhorn", "k": 2}),

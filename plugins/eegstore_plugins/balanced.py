@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Column, Pairs, Stimuli, Trials, hookimpl
+from eegstore_plugins.good_trials import MIN_QUALITY, QUALITY, good_trials, reads_of
 from eegstore_plugins.label import UNMATCHED, StimuliOfLabels
 
 
@@ -41,7 +42,8 @@ class BalancedPairing:
     ``label``: a trial gets a stimulus of its label, and of one label no stimulus is used more than
     once more than another; a trial of label -1 stays unpaired. The score is 1 / n where the label
     has n stimuli. ``all``: a trial gets any stimulus, whatever its label, with the same promise
-    over all stimuli; the score is 1 / n of all. There is no relation between such pairs: they are
+    over all stimuli; the score is 1 / n of all. A trial of less ``quality`` than ``min_quality``
+    stays unpaired. There is no relation between such pairs: they are
     what chance looks like, to compare others with.
     """
 
@@ -54,6 +56,13 @@ class BalancedPairing:
     )
     seed: int = field(default=0, metadata={"description": "Seed of the draw.", "ge": 0})
     unmatched: Literal["error", "keep"] = field(default="error", metadata=UNMATCHED)
+    quality: str = field(default="", metadata=QUALITY)
+    min_quality: float = field(default=0.5, metadata=MIN_QUALITY)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The wide column of the quality."""
+        return reads_of(self.quality)
 
     @property
     def made_from(self) -> tuple[str, ...]:
@@ -62,16 +71,24 @@ class BalancedPairing:
 
     def __call__(self, trials: Trials, stimuli: Stimuli, columns: Mapping[str, Column]) -> Pairs:
         chance = np.random.Generator(np.random.PCG64(self.seed))
+        good = good_trials(self.quality, self.min_quality, columns, trials.n_trials)
         if self.within == "all":
-            n_trials, n_stimuli = trials.n_trials, stimuli.n_stimuli
-            everyone = np.zeros(n_trials, dtype=np.int64)
-            turn = dealt(everyone, np.full(n_trials, n_stimuli), chance)
-            score = np.full(n_trials, 1 / n_stimuli, dtype=np.float32)
-            return Pairs(chance.permutation(n_stimuli)[turn], score)
-        found = StimuliOfLabels(trials, stimuli)
+            return self._of_all(good, stimuli.n_stimuli, chance)
+        label = np.where(good, trials.label, -1)
+        found = StimuliOfLabels(label, stimuli)
         if self.unmatched == "error":
             found.refuse_missing(self.name)
-        return found.pairs(dealt(trials.label, found.n_stimuli, chance), 1)
+        return found.pairs(dealt(label, found.n_stimuli, chance), 1)
+
+    def _of_all(
+        self, good: NDArray[np.bool_], n_stimuli: int, chance: np.random.Generator
+    ) -> Pairs:
+        """Pairs of the good trials with any of the stimuli."""
+        everyone = np.zeros(int(good.sum()), dtype=np.int64)
+        turn = dealt(everyone, np.full(len(everyone), n_stimuli), chance)
+        stimulus = np.full(len(good), -1, dtype=np.int64)
+        stimulus[good] = chance.permutation(n_stimuli)[turn]
+        return Pairs(stimulus, np.where(good, 1 / n_stimuli, np.nan).astype(np.float32))
 
 
 @hookimpl

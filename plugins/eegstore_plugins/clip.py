@@ -14,7 +14,8 @@ from eegstore import Block, ColumnSpec, InputError, hookimpl
 from eegstore_plugins import clip_checks, clip_files, clip_model
 from eegstore_plugins.clip_files import Checkpoint, Side
 from eegstore_plugins.clip_inputs import Inputs, in_order, preparation
-from eegstore_plugins.clip_model import Device, Dtype
+from eegstore_plugins.clip_model import Dtype
+from eegstore_plugins.devices import Device, choose_device, fix_threads
 
 FEATURES: Final[dict[Side, str]] = {"image": "get_image_features", "text": "get_text_features"}
 
@@ -94,8 +95,8 @@ class ClipExtractor:
         self._load()
 
     def _load(self) -> tuple[Any, Any]:
-        clip_model.fix_threads()
-        device = clip_model.choose_device(self.device)
+        fix_threads()
+        device = choose_device(self.device)
         model = clip_model.load_model(self.checkpoint, self.dtype, device)
         processor = clip_model.load_processor(self.checkpoint, self.side)
         transform = clip_model.load_transform(self.checkpoint) if self.side == "image" else None

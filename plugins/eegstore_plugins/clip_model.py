@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ from eegstore_plugins.clip_hub import quiet_hub, summary
 from eegstore_plugins.clip_pixels import Transform, transform_of
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @contextlib.contextmanager
@@ -45,29 +43,6 @@ def _loading(checkpoint: Checkpoint, part: str) -> Iterator[None]:
             " restore the files, or install the package they need (code in a model's folder is"
             " never run)"
         ) from error
-
-
-def fix_threads() -> None:
-    """Let torch use one thread a CPU: their number decides the order of sums, workers may not."""
-    import torch
-
-    torch.set_num_threads(os.cpu_count() or 1)
-
-
-def choose_device(device: Device) -> str:
-    """The device that an option names on this machine.
-
-    Raises
-    ------
-    InputError
-        Where it names a device that is not there.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise InputError("device is 'cuda', but torch sees no CUDA device; set device = \"auto\"")
-    return "cuda" if available and device != "cpu" else "cpu"
 
 
 @functools.lru_cache(maxsize=4)

@@ -13,6 +13,7 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 
 from eegstore import Column, InputError, Pairs, Stimuli, Trials, hookimpl
+from eegstore_plugins.good_trials import MIN_QUALITY, QUALITY, good_trials, reads_of
 
 Rows = list[int]
 Matcher = Callable[[str], Rows]
@@ -81,7 +82,7 @@ MATCHERS: Final[dict[str, Callable[[Stimuli], Matcher]]] = {
 class EventPairing:
     """Pairs each trial with the stimulus of its ``stimulus_key``; one without key stays unpaired.
 
-    The score is 1.
+    The score is 1. A trial of less ``quality`` than ``min_quality`` stays unpaired.
     """
 
     name: ClassVar[str] = "event"
@@ -105,13 +106,22 @@ class EventPairing:
         },
     )
 
+    quality: str = field(default="", metadata=QUALITY)
+    min_quality: float = field(default=0.5, metadata=MIN_QUALITY)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The wide column of the quality."""
+        return reads_of(self.quality)
+
     def __call__(self, trials: Trials, stimuli: Stimuli, columns: Mapping[str, Column]) -> Pairs:
         if trials.stimulus_key is None:
             raise InputError(
                 "pairing 'event': the source does not name the stimuli of its trials "
                 '(no stimulus_key); use [pairing] plugin = "label"'
             )
-        keys = trials.stimulus_key.tolist()
+        good = good_trials(self.quality, self.min_quality, columns, trials.n_trials)
+        keys = np.where(good, trials.stimulus_key, "").tolist()
         n_trials = Counter(keys)
         found = self._find(n_trials, stimuli)
         row_of = {key: self._row(key, found[key], n_trials[key], stimuli) for key in n_trials}

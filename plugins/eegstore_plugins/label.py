@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Column, InputError, Pairs, Stimuli, Trials, hookimpl
+from eegstore_plugins.good_trials import MIN_QUALITY, QUALITY, good_trials, reads_of
 
 
 def _occurrence(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -26,8 +27,10 @@ class StimuliOfLabels:
 
     Parameters
     ----------
-    trials, stimuli
-        The tables; a trial of label -1 has no stimuli.
+    label
+        int64, (trial,): the trials' labels; one of label -1 has no stimuli.
+    stimuli
+        The stimuli.
 
     Attributes
     ----------
@@ -37,14 +40,14 @@ class StimuliOfLabels:
         int64, (trial,): how many it has; of a trial that is not paired, any number above 0.
     """
 
-    def __init__(self, trials: Trials, stimuli: Stimuli) -> None:
-        self._label = trials.label
+    def __init__(self, label: NDArray[np.int64], stimuli: Stimuli) -> None:
+        self._label = label
         self._order = np.argsort(stimuli.label, kind="stable")
         self._labels, first, counts = np.unique(
             stimuli.label[self._order], return_index=True, return_counts=True
         )
-        at = np.minimum(np.searchsorted(self._labels, trials.label), len(self._labels) - 1)
-        self.paired = (self._labels[at] == trials.label) & (trials.label >= 0)
+        at = np.minimum(np.searchsorted(self._labels, label), len(self._labels) - 1)
+        self.paired = (self._labels[at] == label) & (label >= 0)
         self._first, self.n_stimuli = first[at], counts[at]
 
     def rows(self, turn: NDArray[np.int64], k: int) -> NDArray[np.int64]:
@@ -97,7 +100,7 @@ class LabelPairing:
     """Pairs each trial with a stimulus of its label; a trial of label -1 stays unpaired.
 
     The score is 1 / n where the label has n stimuli: the probability that this one was shown, if
-    all that is known is the label.
+    all that is known is the label. A trial of less ``quality`` than ``min_quality`` stays unpaired.
     """
 
     name: ClassVar[str] = "label"
@@ -114,6 +117,13 @@ class LabelPairing:
     seed: int = field(default=0, metadata={"description": "Seed of choose = 'random'.", "ge": 0})
     unmatched: Literal["error", "keep"] = field(default="error", metadata=UNMATCHED)
     k: int = field(default=1, metadata=K)
+    quality: str = field(default="", metadata=QUALITY)
+    min_quality: float = field(default=0.5, metadata=MIN_QUALITY)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The wide column of the quality."""
+        return reads_of(self.quality)
 
     @property
     def cardinality(self) -> Literal["one", "many"]:
@@ -121,10 +131,12 @@ class LabelPairing:
         return "one" if self.k == 1 else "many"
 
     def __call__(self, trials: Trials, stimuli: Stimuli, columns: Mapping[str, Column]) -> Pairs:
-        found = StimuliOfLabels(trials, stimuli)
+        good = good_trials(self.quality, self.min_quality, columns, trials.n_trials)
+        label = np.where(good, trials.label, -1)
+        found = StimuliOfLabels(label, stimuli)
         if self.unmatched == "error":
             found.refuse_missing(self.name)
-        return found.pairs(self._turn(trials.label, found.n_stimuli), self.k)
+        return found.pairs(self._turn(label, found.n_stimuli), self.k)
 
     def _turn(self, label: NDArray[np.int64], n_stimuli: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64, (trial,): which of its label's stimuli each trial takes."""

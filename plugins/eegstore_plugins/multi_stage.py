@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Column, InputError, Pairs, Stimuli, Trials, hookimpl, nearest
+from eegstore_plugins.good_trials import MIN_QUALITY, QUALITY, good_trials, reads_of
 from eegstore_plugins.nearness import (
     GALLERY,
     METRIC,
@@ -91,21 +92,8 @@ class MultiStagePairing:
     min_confidence: float = field(
         default=0.0, metadata={"description": "Least confidence of a pair.", "ge": 0, "le": 1}
     )
-    quality: str = field(
-        default="",
-        metadata={
-            "description": "Column of trials whose last feature is their quality, such as "
-            "'trials/quality'; none by default.",
-            "pattern": "^(trials/[a-z][a-z0-9_]*)?$",
-        },
-    )
-    min_quality: float = field(
-        default=0.5,
-        metadata={
-            "description": "Least quality of a trial that is paired.",
-            "allow_inf_nan": False,
-        },
-    )  # fmt: skip
+    quality: str = field(default="", metadata=QUALITY)
+    min_quality: float = field(default=0.5, metadata=MIN_QUALITY)
     unmatched: Literal["error", "keep"] = field(
         default="error",
         metadata={
@@ -121,7 +109,7 @@ class MultiStagePairing:
     @property
     def reads(self) -> tuple[str, ...]:
         """The wide columns that are compared, and that of the quality."""
-        return (self.query, self.gallery, *([self.quality] if self.quality else []))
+        return (self.query, self.gallery, *reads_of(self.quality))
 
     @property
     def made_from(self) -> tuple[str, ...]:
@@ -141,7 +129,8 @@ class MultiStagePairing:
     def __call__(self, trials: Trials, stimuli: Stimuli, columns: Mapping[str, Column]) -> Pairs:
         shared = space(columns, self.query, self.gallery, self.metric)
         of_trial, of_stimulus = self._coarse(trials, stimuli)
-        of_trial = np.where(self._good(trials, columns), of_trial, -1)
+        good = good_trials(self.quality, self.min_quality, columns, trials.n_trials)
+        of_trial = np.where(good, of_trial, -1)
         chosen = Choice.none(trials.n_trials, self.k)
         candidates = dict(_groups(of_stimulus[shared.stimuli]))
         for rows, vectors in shared.vectors():
@@ -159,13 +148,6 @@ class MultiStagePairing:
         scores = np.take_along_axis(shares, places, axis=1)
         sure = scores[:, 0] >= self.min_confidence
         chosen.put(rows[sure], stimuli[places[sure]], scores[sure])
-
-    def _good(self, trials: Trials, columns: Mapping[str, Column]) -> NDArray[np.bool_]:
-        """bool, (trial,): whether the signal is good enough."""
-        if not self.quality:
-            return np.ones(trials.n_trials, dtype=np.bool_)
-        values = np.asarray(columns[self.quality][:], dtype=np.float64)
-        return values.reshape(trials.n_trials, -1)[:, -1] >= self.min_quality
 
     def _coarse(self, trials: Trials, stimuli: Stimuli) -> tuple[Numbers, Numbers]:
         """int64, (trial,) and (stimulus,): the same number for the same value, -1 for none."""
