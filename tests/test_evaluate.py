@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +25,6 @@ from eegstore import (
     Splits,
     UsageError,
     evaluation_pages,
-    registry,
     render,
 )
 from eegstore.disk import writer_lock
@@ -188,13 +188,16 @@ def test_images_of_one_content_are_one_candidate(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Turns:
-    """Repetition i is in fold i; those of no other fold are in none."""
+    """Half of the stimuli, or of the subjects, is a fold; the last stimulus is in none."""
 
     name: ClassVar[str] = "turns"
     version: ClassVar[str] = "1"
-    n: int = field(default=2, metadata={"description": "Folds."})
+    by: str = field(default="stimulus", metadata={"description": "What is whole in a fold."})
 
     def __call__(self, trials: Any, stimulus: Any, stimuli: Any) -> Any:
+        if self.by == "subject":
+            fold = (trials.columns["subject"] == "sub-2").astype(np.int64)
+            return Splits(np.full(trials.n_trials, "train"), fold)
         fold = np.where(stimulus < 12, 0, 1)
         return Splits(np.full(trials.n_trials, "train"), np.where(stimulus == 23, -1, fold))
 
@@ -235,6 +238,14 @@ class Likeness:
 
 
 @dataclass(frozen=True)
+class LikenessByFold(Likeness):
+    """The same of a column that is given the folds."""
+
+    name: ClassVar[str] = "likeness-by-fold"
+    reads: ClassVar[tuple[str, ...]] = ("eeg", "fold")
+
+
+@dataclass(frozen=True)
 class Twice:
     """Each trial with the stimulus of its key, and the one after it."""
 
@@ -250,17 +261,11 @@ class Twice:
         return Pairs(shown, ones, after[:, None], ones[:, None] / 2)
 
 
-OWN = (("split", Turns), ("split", HeldOut), ("pairing", Twice), ("extractor", Likeness))
-
-
 @pytest.fixture
-def _plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    added = tuple(
-        registry.Plugin(kind, one.name, one.version, "theirs", "1.0", "ok", one)
-        for kind, one in OWN
-    )
-    found = registry.plugins()
-    monkeypatch.setattr(registry, "plugins", lambda: found + added)
+def _plugins(register: Callable[..., None]) -> None:
+    register(Likeness, LikenessByFold)
+    register(Turns, HeldOut, kind="split")
+    register(Twice, kind="pairing")
 
 
 @pytest.mark.usefixtures("_plugins")
@@ -281,6 +286,20 @@ def test_folds_are_asked_each_among_its_own_and_pooled(tmp_path: Path) -> None:
     assert found.folds[1].scores["top5"].value == pytest.approx(np.mean(better[1] < 5))
     assert found.folds[1].scores["top5"].chance == pytest.approx(5 / 11)
     assert found.p_value == 1 / 100
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_what_is_fitted_without_the_folds_is_doubted_where_they_are_asked(tmp_path: Path) -> None:
+    extract = [HOG, {"plugin": "likeness"}, {"plugin": "likeness-by-fold", "as": "fair"}]
+    store = planted(tmp_path, noise=2.0, split={"plugin": "turns"}, extract=extract)
+    doubted = evaluate(store, "likeness", "hog", **QUICK).warnings
+    assert doubted[0].startswith("trials/likeness was fitted on the split 'train', which is asked")
+    assert list(evaluate(store, "fair", "hog", **QUICK).warnings) == []
+    # By subject the stimuli are the same in each fold.
+    split = {"plugin": "turns", "by": "subject"}
+    store = planted(tmp_path / "b", noise=2.0, split=split, extract=extract)
+    (seen,) = evaluate(store, "fair", "hog", **QUICK).warnings
+    assert seen.startswith("24 of the 24 stimuli are in several folds, so trials/fair was fitted")
 
 
 @pytest.mark.usefixtures("_plugins")
@@ -305,7 +324,9 @@ def test_the_gallery_is_what_the_split_shows_or_all_of_the_stimuli(tmp_path: Pat
         evaluate(store, "eeg", "hog", split="val")
     # What is fitted on train rows has seen one of the stimuli, and all of the rows of train.
     seen = evaluate(store, "likeness", "hog", **QUICK).warnings[0]
-    assert seen.startswith("1 of the 8 stimuli were in the split 'train' too, on which trials/like")
+    assert seen.startswith(
+        "1 of the 8 stimuli are in the split 'train' too, so trials/likeness was"
+    )
     own = evaluate(store, "likeness", "hog", split="train", **QUICK).warnings[0]
     assert own.startswith("trials/likeness was fitted on the split 'train', which is asked here")
 

@@ -119,6 +119,24 @@ def test_trials_are_shown_with_what_they_find(found: eegstore.Store, page: Eleme
     assert "drawn at random and not for their success" in page.one("figure", id="found").text()
 
 
+def test_what_ridge_finds_of_stimuli_that_it_was_fitted_on_is_no_evidence(tmp_path: Path) -> None:
+    """The built-in ``ridge`` and ``quality``, and a leak: every image is in train and in test."""
+    extract = [HOG, {"plugin": "quality"}, {"plugin": "ridge", "target": "stimuli/hog"}]
+    splits = {0: "train", 1: "train", 2: "train", 3: "test"}
+    store = planted(tmp_path, noise=1.0, n_concepts=12, splits=splits, extract=extract)
+    page = parse(report(store, tmp_path / "a.html").read_text())
+    check_structure(page)
+    box = page.one("section", id="verdict")
+    assert box.one("p", class_="verdict").text().startswith("Above chance, but no evidence")
+    assert "trials/ridge finds the stimulus in stimuli/hog at top-5 of 36" in box.text()
+    assert "stimulus-across-splits" in box.text()
+    assert "this says nothing of stimuli that are new" in box.text()
+    parts = store.trials["quality"].spec.coords[store.trials["quality"].spec.dims[0]]
+    assert {row[0] for row in table(page, "quality")[1:]} == set(parts)
+    rows = {row[0]: row for row in table(page, "made")[1:]}
+    assert rows["trials/ridge"][3] == "ridge 1, fit on train"
+
+
 def test_noise_is_no_evidence_of_decoding(tmp_path: Path) -> None:
     store = planted(tmp_path, noise=1e6, extract=[HOG, {"plugin": "learnt"}], seed=3)
     page = parse(report(store, tmp_path / "a.html").read_text())

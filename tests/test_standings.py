@@ -124,7 +124,7 @@ def test_p_values_are_uniform_where_queries_know_nothing():
         targets = np.repeat(np.arange(12), 3)
         queries = 3 * vectors(12, 6, [15, seed])[targets] + vectors(36, 6, [16, seed])
         one = asked(queries, vectors(12, 6, [17, seed]) + 1, targets)
-        result = standing(one, shuffles(12, 99, rng), (2,))
+        result = standing(one, shuffles(12, 99, rng), ())
         # A p-value is on a grid of 100; within its step any is as likely.
         found.append(p_value(result.observed, result.permuted) - rng.random() / 100)
     assert stats.kstest(found, "uniform").pvalue > 0.01

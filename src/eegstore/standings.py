@@ -50,13 +50,16 @@ class _Scores(NamedTuple):
     given: torch.Tensor  # (query, item)
     ordered: torch.Tensor  # (query, place): ascending
     margin: torch.Tensor  # (query, 1): scores within it are tied
+    has_ties: bool
 
     def standing(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """int64, (query, score): how many items score better, and how many the same."""
+        """int64, (query, score): how many items score better than an item, and how many as it."""
         import torch
 
         n_items = self.ordered.shape[1]
         above = torch.searchsorted(self.ordered, scores + self.margin, right=True)
+        if not self.has_ties:
+            return n_items - above, torch.ones_like(above)
         from_here = torch.searchsorted(self.ordered, scores - self.margin)
         return n_items - above, above - from_here
 
@@ -144,8 +147,10 @@ class _Ranking:
             for start in range(0, len(vectors), self._part_rows):
                 part = slice(start, start + self._part_rows)
                 scores = vectors[part] @ self._gallery.T
-                margin = TIE * self._longest * block.lengths[part]
-                yield _Scores(block.start + start, scores, _ordered(scores), margin[:, None])
+                margin = TIE * self._longest * block.lengths[part, None]
+                ordered = _ordered(scores)
+                has_ties = bool((ordered.diff(dim=1) <= 2 * margin).any())
+                yield _Scores(block.start + start, scores, ordered, margin, has_ties)
 
     def right_items(self, scores: _Scores) -> RightItems:
         """The right items of these queries."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eegstore.provenance import facts_of
-from eegstore.rounds import Round, Target
+from eegstore.rounds import Round, Target, shown
 from eegstore.store import Store, StoredColumn
 
 # What the pairings decided by that were built in before stores recorded it.
@@ -80,46 +81,56 @@ def fitted_doubts(
     store: Store, asked: Sequence[Round], columns: Sequence[StoredColumn]
 ) -> list[str]:
     """What is learnt from rows that are asked here, or from stimuli that are."""
-    learnt = [
-        one.entry.path for one in columns
-        if any(_is_fitted(store, path) for path in _ancestors(store, one.entry.path, itself=True))
-    ]  # fmt: skip
+    learnt, blind = list[str](), False
+    for column in columns:
+        path = column.entry.path
+        facts = [facts_of(store, one) for one in (path, *_ancestors(store, path))]
+        fitted = [one for one in facts if "fitted" in one]
+        learnt += [path] * bool(fitted)
+        blind |= any("fold" not in one.get("inputs", {}) for one in fitted)
     if not learnt:
         return []
-    names, paths = store.trials["split"][:], " and ".join(learnt)
-    trials = np.concatenate([one.trial for one in asked])
-    if (names[trials] == TRAIN).any():
+    paths, by_fold = " and ".join(learnt), len(asked) > 1
+    names = store.trials["split"][:]
+    is_train = (names[np.concatenate([one.trial for one in asked])] == TRAIN).any()
+    if is_train and (blind or not by_fold):
         return [
             f"{paths} was fitted on the split 'train', which is asked here: that is sound only "
             "where its values are out of fold"
         ]
-    stimulus = store.trials["stimulus"][:]
-    content = store.stimuli["content_id"][:]
-    seen = np.unique(content[stimulus[(names == TRAIN) & (stimulus >= 0)]])
     own = np.unique(np.concatenate([one.stimulus for one in asked]))
-    n_seen = int(np.isin(content[own], seen).sum())
+    n_seen = _n_in_several(asked) if by_fold else int(np.isin(own, _train_stimuli(store)).sum())
     if not n_seen:
         return []
+    where = "in several folds" if by_fold else "in the split 'train' too"
     return [
-        f"{n_seen:,} of the {len(own):,} stimuli were in the split 'train' too, on which {paths} "
-        "was fitted: this says nothing of stimuli that are new"
+        f"{n_seen:,} of the {len(own):,} stimuli are {where}, so {paths} was fitted on trials of "
+        "them: this says nothing of stimuli that are new"
     ]
 
 
-def _is_fitted(store: Store, path: str) -> bool:
-    return "fitted" in facts_of(store, path)
+def _n_in_several(asked: Sequence[Round]) -> int:
+    """How many stimuli are in more than one fold."""
+    stimuli = np.concatenate([np.unique(one.stimulus) for one in asked])
+    return int((np.unique(stimuli, return_counts=True)[1] > 1).sum())
 
 
-def _ancestors(store: Store, path: str, *, itself: bool = False) -> set[str]:
-    """Paths of the columns that a column is computed from."""
+def _train_stimuli(store: Store) -> NDArray[np.int64]:
+    """int64: the stimuli of the train trials, each told by the first row of its content."""
+    pairs = shown(store)[store.trials["split"][:] == TRAIN]
+    return np.unique(pairs[pairs >= 0])
+
+
+def _ancestors(store: Store, path: str) -> set[str]:
+    """Paths of the columns that a column is computed from, or was fitted to."""
     there = {entry.path for entry in store.attributes.columns}
     found, waiting = set[str](), [path]
     while waiting:
         current = waiting.pop()
-        table = current.partition("/")[0]
-        for name in facts_of(store, current).get("inputs", {}):
+        table, facts = current.partition("/")[0], facts_of(store, current)
+        for name in (*facts.get("inputs", {}), *facts.get("fitted", {}).get("inputs", {})):
             one = name if "/" in name else f"{table}/{name}"
             if one in there and one not in found:
                 found.add(one)
                 waiting.append(one)
-    return found | {path} if itself else found - {path}
+    return found - {path}

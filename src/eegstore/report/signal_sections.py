@@ -91,7 +91,8 @@ def responses(material: Material) -> Markup | Omitted:
         "(Student's t; trials taken as independent). Each trial and channel has "
         f"{material.baseline} subtracted. Global field power is the standard deviation over "
         "channels of the average; it grows with noise, so compare it between concepts of a similar "
-        "number of trials. Bands that overlap everywhere are no evidence of a difference."
+        "number of trials. Bands that part suggest a difference at that sample; over many samples "
+        "some part by chance."
     )
     table = _response_table(material, groups, average, power)
     return figure("evoked", "Average response to each concept", panels, caption, table,
