@@ -108,6 +108,21 @@ EXTRACTOR_VARIABLES: Final = """
     table: ClassVar[Literal["trials", "stimuli"]] = "trials"
     reads: ClassVar[tuple[str, ...]] = ("eeg",)
 """
+CLASS_READS: Final = {
+    "subclass": '    reads = ("eeg",)\n',
+    "structure": '    reads: ClassVar[tuple[str, ...]] = ("eeg",)\n',
+}
+FROM_OPTIONS: Final = """
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("eeg",)
+"""
+FOLDS: Final = """
+    def __call__(
+        self, trials: Trials, stimulus: NDArray[np.int64], stimuli: Stimuli | None
+    ) -> Splits:
+        return Splits(np.full(trials.n_trials, "train"), np.arange(trials.n_trials) % 5)
+"""
 WRONG: Final = {  # kind, what is written, what is written in place of it
     "scan": ("source", "def scan(self) -> Trials:", "def scan(self) -> Stimuli:"),
     "read": ("source", "-> NDArray[np.float32]:", "-> NDArray[np.float64]:"),
@@ -184,6 +199,10 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
         modules[f"wrong_own_{name}"] = by_structure(kind, body, returns="Odd")
     modules["optional"] = OPTIONAL
     modules["asserted"] = ASSERTED
+    for way, write in (("subclass", by_subclass), ("structure", by_structure)):
+        code = write("extractor", BODY["extractor"] + FROM_OPTIONS)
+        modules[f"from_options_{way}"] = code.replace(CLASS_READS[way], "")
+        modules[f"folds_{way}"] = write("split", FOLDS).replace("Split,", "Split, Splits,", 1)
     modules["of_another_kind"] = by_subclass("extractor", BODY["extractor"], returns="Source")
     modules["no_plugin"] = module("source", "class Odd:", "    scale: int = 1\n", "Odd")
     modules["wrong_name"] = by_subclass("split", BODY["split"]).replace('"odd"', "3")
@@ -272,6 +291,14 @@ def test_the_package_says_that_it_is_typed() -> None:
 @pytest.mark.parametrize("way", ["subclass", "structure", "own"])
 def test_a_plugin_of_each_kind_is_accepted(said: Said, way: str, kind: str) -> None:
     assert said[f"{way}_{kind}"] == []
+
+
+@pytest.mark.parametrize("way", ["subclass", "structure"])
+def test_what_is_read_may_follow_from_options_and_a_split_may_make_folds(
+    said: Said, way: str
+) -> None:
+    assert said[f"from_options_{way}"] == []
+    assert said[f"folds_{way}"] == []
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
