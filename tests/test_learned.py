@@ -1,4 +1,4 @@
-"""Extractors that learn to predict a stimulus' embedding: what they find, and what they never see."""
+"""Extractors that predict a stimulus' embedding: what they find, and what they never see."""
 
 from __future__ import annotations
 
