@@ -1,4 +1,4 @@
-"""Extractors that learn to predict a stimulus' embedding: what they find, and never see."""
+"""Extractors that predict a stimulus' embedding: what they find, and what they never see."""
 
 from __future__ import annotations
 
@@ -93,10 +93,15 @@ def test_ridge_is_the_ridge_regression_of_scikit_learn() -> None:
     np.testing.assert_allclose(ridge(test), direct(train, test, 0.3), rtol=0, atol=2e-4)
 
 
+def turns(number: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Whose turn it is: the first 128 stimuli go one by one, and then sixteens."""
+    return np.where(number < 128, number, 128 + (number - 128) // 16)
+
+
 def test_a_train_row_is_predicted_without_its_part() -> None:
     ridge = learnt(Ridge(penalty=0.3, spread="shrunk", n_folds=3), SMALL.blocks(SMALL.train))
     # Stimuli come in their order, and take turns.
-    part = SMALL.stimulus[SMALL.train] % 3
+    part = turns(SMALL.stimulus[SMALL.train]) % 3
     for number in range(3):
         rest, own = SMALL.train[part != number], SMALL.block(SMALL.train[part == number])
         expected = direct(SMALL.block(rest), own, 0.3)
@@ -293,6 +298,14 @@ def test_all_trials_of_a_content_are_in_one_part_and_parts_are_of_a_size(data: A
     asked = Block({"stimulus": stimulus, "split": np.full(len(stimulus), "train"), "fold": fold},
                   0, len(stimulus))  # fmt: skip
     assert [used[one] for one in held.model(asked)] == part.tolist()
+
+
+def test_many_stimuli_go_to_parts_by_sixteens() -> None:
+    stimulus = np.arange(5000)
+    _, part = Parts(5).deal(stimulus, stimulus.tolist(), np.full(5000, -1))
+    assert part.tolist() == (turns(stimulus) % 5).tolist()
+    sizes = np.bincount(part)
+    assert sizes.max() - sizes.min() <= 17
 
 
 def test_the_model_of_all_is_for_all_but_train_rows_of_a_known_part() -> None:

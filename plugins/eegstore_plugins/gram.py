@@ -92,7 +92,7 @@ class Gram:
 
     def add(self, features: Singles, paired: Paired) -> None:
         """Take some trials: float32, (row, feature), and what they are paired with."""
-        given: tuple[Any, ...] = (features, paired.target, paired.part, paired.weight)
+        given: Buffer = (features, paired.target, paired.part, paired.weight)
         taken = 0
         while taken < len(features):
             if self._buffer is None:

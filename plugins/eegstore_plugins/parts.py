@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, InputError
 
+SINGLE: Final = 128
+TOGETHER: Final = 16
 Numbers = NDArray[np.int64]
 
 
 class Parts:
     """Deals train trials to parts: by their fold where they have one, else by their stimulus.
 
-    The stimuli take turns in the order in which they come, so the parts are of one size to a
-    stimulus; rows of one ``content_id`` are one stimulus. A part has the number of its turn, or
+    The stimuli take turns in the order in which they come, the first 128 one by one and those
+    after them by sixteens: trials that lie together are then mostly of one part, and predicted by
+    one model. Rows of one ``content_id`` are one stimulus. A part has the number of its turn, or
     ``n_parts`` plus the number of its fold.
     """
 
@@ -36,8 +39,9 @@ class Parts:
         content = np.array([contents.setdefault(one, len(contents)) for one in names], np.int64)
         part = self._n_parts + fold
         for row in np.flatnonzero(fold < 0).tolist():
-            turn = self._turns.setdefault(int(content[row]), len(self._turns)) % self._n_parts
-            part[row] = self._part_of[int(stimulus[row])] = turn
+            number = self._turns.setdefault(int(content[row]), len(self._turns))
+            turn = number if number < SINGLE else SINGLE + (number - SINGLE) // TOGETHER
+            part[row] = self._part_of[int(stimulus[row])] = turn % self._n_parts
         return content, part
 
     def state(self, used: Sequence[int]) -> dict[str, NDArray[Any]]:
