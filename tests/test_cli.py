@@ -164,7 +164,8 @@ def test_a_broken_plugin_is_one_line_and_breaks_nothing(
     done = run("plugins", cwd=tmp_path)
     assert done.stderr == (
         "eegstore: plugin 'ghost' of ghost is not used: "
-        "ModuleNotFoundError: No module named 'no_such_module'\n"
+        "ModuleNotFoundError: No module named 'no_such_module' (ghost.py:1); "
+        "--debug shows its traceback\n"
     )
     rows = json.loads(run("plugins", "--json", cwd=tmp_path).stdout)
     assert [row["status"] for row in rows if row["name"] == "ghost"] != ["ok"]
