@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import eegstore
+from built_in import BUILT_IN
 from eegstore import PluginError, RecipeError, registry
 from eegstore.errors import HiddenPluginError
 from eegstore.hookspecs import HOOK_OF_KIND
@@ -88,20 +89,6 @@ def built_in() -> list[tuple[str, str]]:
         for one in registry.plugins()
         if one.distribution == "eegstore" and one.cls is not None and one.status == "ok"
     ]
-
-
-BUILT_IN = [
-    *[("source", name) for name in ("hdf5", "mindbigdata", "mne", "npy", "synthetic")],
-    *[("stimuli", name) for name in ("digits", "idx", "image-folder")],
-    *[("extractor", name) for name in ("cca", "clip-image", "clip-text", "contrastive", "hog")],
-    *[("extractor", name) for name in ("quality", "ridge", "spectral", "temporal")],
-    *[("pairing", name) for name in ("balanced", "event", "label")],
-    *[("pairing", name) for name in ("multi-stage", "mutual", "similarity")],
-    *[("split", name) for name in ("block", "chronological", "concept", "published", "random")],
-    *[("split", name) for name in ("session", "source", "stimulus", "subject")],
-    *[("exporter", name) for name in ("hdf5", "npy")],
-    *[("executor", name) for name in ("processes", "serial")],
-]
 
 
 def test_every_built_in_plugin_is_found_and_usable():
