@@ -21,6 +21,7 @@ import eegstore
 from eegstore import Block, InputError, PluginError, RecipeError
 from eegstore_plugins import training
 from eegstore_plugins.contrastive import Contrastive
+from eegstore_plugins.ridge import Ridge
 from eegstore_plugins.training import Training, info_nce
 from planted import Planted, top_5
 from test_learned import as_test, at_chance, learnt, with_columns
@@ -253,22 +254,38 @@ def test_the_last_temperature_is_bounded() -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(2))
-def test_a_faint_embedding_is_found_and_none_is_not(seed: int) -> None:
+def test_a_faint_embedding_is_found(seed: int) -> None:
     """One part of signal to two of 1/f noise; 200 concepts that no train trial shows."""
-    shares = []
-    for ratio in (0.5, 0.0):
-        data = Planted(ratio, n_train=600, width=32, n_channels=16, n_times=64, seed=seed)
-        extractor = Contrastive(n_folds=2, device="cpu", seed=seed, max_epochs=20)
-        learnt(extractor, data.blocks(data.train))
-        found, first = extractor(data.block(data.test)), data.block(data.train[:600])
-        shares += [
-            top_5(found, data.embeddings[600:], np.arange(200)),
-            top_5(extractor(first), data.embeddings[:600], np.arange(600)),
-        ]
-        if not ratio:
-            in_sample = top_5(extractor(as_test(first)), data.embeddings[:600], np.arange(600))
-    assert shares[0] > 0.6
-    assert shares[1] > 0.4
-    assert at_chance(shares[2], 200, 200)
-    assert at_chance(shares[3], 600, 600)
-    assert in_sample >= shares[3]
+    data = Planted(0.5, n_train=600, width=32, n_channels=16, n_times=64, seed=seed)
+    extractor = Contrastive(n_folds=2, device="cpu", seed=seed, max_epochs=20)
+    learnt(extractor, data.blocks(data.train))
+    found, first = extractor(data.block(data.test)), data.block(data.train[:600])
+    assert top_5(found, data.embeddings[600:], np.arange(200)) > 0.6
+    assert top_5(extractor(first), data.embeddings[:600], np.arange(600)) > 0.4
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["ridge", "contrastive"])
+def test_without_a_signal_many_data_sets_together_are_at_chance(name: str) -> None:
+    """Of 40: what one data set's trials find hangs together, and its hits are no binomial number.
+
+    Those out of fold may be fewer: stimuli that a model has seen draw its predictions.
+    """
+    hits = []
+    for seed in range(40):
+        data = Planted(
+            0.0, n_train=150, width=12, n_channels=6, n_times=32, seed=seed, repetitions=2
+        )
+        network = replace(QUICK, seed=seed, max_epochs=8, width=16, batch_size=64)
+        extractor = learnt(Ridge() if name == "ridge" else network, data.blocks(data.train))
+        unseen, first = extractor(data.block(data.test)), extractor(data.block(data.train[:150]))
+        hits.append(
+            (
+                200 * top_5(unseen, data.embeddings[150:], np.arange(200)),
+                150 * top_5(first, data.embeddings[:150], np.arange(150)),
+            )
+        )
+    mean, error = np.mean(hits, axis=0), np.std(hits, axis=0) / np.sqrt(len(hits))
+    assert abs(mean[0] - 5) < 3 * error[0]
+    assert 3 < mean[1] < 5 + 3 * error[1]

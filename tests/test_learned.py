@@ -74,7 +74,9 @@ def test_a_planted_embedding_is_found_in_unseen_stimuli(extractor: Any) -> None:
     assert top_5(out_of_fold, SMALL.embeddings[: SMALL.n_train], np.arange(SMALL.n_train)) > 0.6
 
 
-@pytest.mark.parametrize("extractor", [Ridge(), Ridge(penalty=0.1), Cca()], ids=str)
+@pytest.mark.parametrize(
+    "extractor", [Ridge(), Ridge(penalty=0.1), Cca()], ids=["ridge", "fixed", "cca"]
+)
 def test_without_a_signal_all_is_at_chance_but_what_was_seen(extractor: Any) -> None:
     learnt(extractor, NOISE.blocks(NOISE.train))
     n_train, first = NOISE.n_train, NOISE.block(NOISE.train[: NOISE.n_train])
