@@ -26,7 +26,6 @@ from eegstore.attributes import (
     store_digest,
 )
 from eegstore.disk import digest_bytes, put, read_regular
-from eegstore.documents import Documents
 from eegstore.plan import row_dims
 from eegstore.root import build_folder, chunk_path, records_path
 from eegstore.scan import (
@@ -163,6 +162,8 @@ class Commit:
 
     def __init__(self, store: Path, reused: Iterable[ColumnEntry]) -> None:
         self._store = store
+        from eegstore.documents import Documents  # it takes zarr, and that a quarter of a second
+
         self._documents = Documents()
         self._chunks: dict[str, bytes] = {}
         self.columns: list[ColumnEntry] = []
