@@ -50,7 +50,7 @@ def reseal(store: Path, change: Callable[[dict[str, Any], dict[str, Any]], objec
     change(facts, documents)
     facts["seal"] = attributes.NO_SEAL
     blank = json.dumps(document, indent=2, ensure_ascii=False).encode()
-    sealed = attributes.sealed(blank, root.committed_documents(documents))
+    sealed = attributes.sealed(blank, root.committed_documents(blank))
     (store / "zarr.json").write_bytes(sealed)
 
 

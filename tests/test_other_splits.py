@@ -134,7 +134,7 @@ def test_trials_without_a_stimulus_or_a_split_are_told(tmp_path):
     path, trials = tmp_path / "split.json", keyed([0, 0, 0])
     content = {"cat": "train", "dog": "test"}
     assert published(path, content, trials, [0, -1, 1], STIMULI) == ["train", "unpaired", "test"]
-    message = r"split.json names no split of the concept 'fox' \(1 trials\); .*; set by, or unnamed"
+    message = r"split.json names no split of the concept 'fox' \(trials: 1\); .*; add it, or say"
     with pytest.raises(InputError, match=message):
         published(path, content, trials, [0, 1, 2], STIMULI)
     other = published(path, content, trials, [0, 2, -1], STIMULI, unnamed="rest")

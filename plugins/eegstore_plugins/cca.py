@@ -21,7 +21,8 @@ class Cca(LinearExtractor):
     is the ridge regression, kept to the directions of the target that the first canonical
     components span (Hotelling 1936; with penalties, Vinod 1976; as a regression of low rank,
     Izenman 1975): each component of the EEG predicts that of the target by their correlation.
-    The penalty on the EEG is chosen as by ``ridge``; parts and train trials are as there too.
+    The penalty on the EEG is chosen as by ``ridge``; parts and train trials are as there too. With
+    as many components as there are different targets in train, it is ``ridge`` itself.
     """
 
     name: ClassVar[str] = "cca"

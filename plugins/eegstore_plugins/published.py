@@ -80,9 +80,11 @@ class PublishedSplit:
             split = given.get(key) or short.get(_name(key)) or self.unnamed
             if split is None:
                 n_trials = np.count_nonzero(keys == key)
+                near = "" if key.isdecimal() else f"{nearest(key, given)}; "
                 raise InputError(
                     f"split 'published': {self.path.name} names no split of the {by} {key!r:.200} "
-                    f"({n_trials} trials); {nearest(key, given)}; set by, or unnamed"
+                    f"(trials: {n_trials}); {near}add it, or say where such trials go, as "
+                    'unnamed = "train"'
                 )
             found[key] = split
         return np.array([found[key] for key in keys.tolist()])

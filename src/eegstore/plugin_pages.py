@@ -53,6 +53,8 @@ def _indented(line: str) -> RenderableType:
     """A line whose further lines, where the terminal is narrow, are indented as it is."""
     text = line.replace("``", "").lstrip()
     margin = " " * (len(line) - len(line.lstrip())) + "- " * text.startswith("- ")
+    if not margin:
+        return as_text(text)
     table = Table.grid()
     add_row(table, margin, text.removeprefix("- "))
     return table

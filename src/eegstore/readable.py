@@ -155,4 +155,6 @@ def _missing(found: Scan, one: Extraction, place: Place, known: Mapping[Place, A
     if found.stimuli is None and (table == "stimuli" or name in OF_STIMULI):
         return f"{where}, but the recipe has no [stimuli], so that no trial is paired; add it"
     there = [column for of, column in known if of == table]
+    if table != one.table:  # as the recipe names it
+        name, there = f"{table}/{name}", [f"{table}/{column}" for column in there]
     return f"{where}, which is not there; {nearest(name, there)}"

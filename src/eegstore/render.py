@@ -167,11 +167,17 @@ def plan(planned: Plan) -> RenderableType:
             lines.append(as_text(f"write    {', '.join(planned.rewritten)}"))
         if planned.resumes:
             lines.append("An unfinished build is resumed.")
+        learnt = [path for path in planned.rewritten if path in _states(planned)]
+        besides = f" besides {', '.join(learnt)}, whose size follows from a fit," if learnt else ""
         lines.append(
-            f"{plural(len(planned.tasks), 'task')}, {size(planned.bytes_left)} to write, "
-            f"{size(planned.worker_bytes)} of arrays a worker. Nothing was done."
+            f"{plural(len(planned.tasks), 'task')}, {size(planned.bytes_left)} to write"
+            f"{besides or ','} {size(planned.worker_bytes)} of arrays a worker. Nothing was done."
         )
     return Group(*lines)
+
+
+def _states(planned: Plan) -> set[str]:
+    return {column.state_path for column in planned.columns if column.is_fitted}
 
 
 def plan_document(planned: Plan) -> dict[str, Any]:
@@ -223,6 +229,9 @@ def store(opened: Store) -> RenderableType:
     builds = plural(len(opened.attributes.history) - n_evaluations, "build")
     folds = f"; {plural(len(opened.folds), 'fold')}" if opened.folds else ""
     lines.append(as_text(f"splits {splits}{folds}"))
+    for entry in opened.attributes.columns:
+        if entry.kind == "state":
+            lines.append(as_text(f"learnt {entry.path}, {size(entry.shape[0])}"))
     lines.append(as_text(f"digest {opened.digest}"))
     if n_evaluations:
         builds += f"; {plural(n_evaluations, 'evaluation')}"
