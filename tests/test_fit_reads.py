@@ -274,7 +274,7 @@ def test_a_fit_waits_for_what_is_fitted_and_read_by_it(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "stimuli/hgo"}, r"stimuli/hgo, which is not there; did you mean 'stimuli/hog'\?"),
+        ({"target": "stimuli/hgo"}, "hgo, which is not there; did you mean 'stimuli/hog'"),
         ({"also": ["temporl"]}, "trials/temporl, which is not there"),
         ({"also": ["stimuli/image"]}, "is fitted to stimuli/image, but pixels are read by"),
     ],
