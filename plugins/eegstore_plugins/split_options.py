@@ -21,16 +21,6 @@ GIVEN_BY: Final[Mapping[str, str]] = {
     "repetition": ", synthetic by itself",
 }
 
-TEST_SIZE: Final = 0.2
-# Of trials that belong to no other split, so that nobody trains or tests with them unawares.
-UNPAIRED: Final = "unpaired"
-GIVEN_BY: Final[Mapping[str, str]] = {
-    "run": "mne and hdf5 give it",
-    "onset": "mne and hdf5 give it",
-    "block": "synthetic and hdf5 give it",
-    "repetition": "synthetic and hdf5 give it",
-}
-
 TEST_SIZE: Final[Mapping[str, Any]] = {
     "description": "Share of the trials in 'test'; 0.2 by default, but none beside folds.",
     "gt": 0,
