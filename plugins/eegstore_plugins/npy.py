@@ -22,9 +22,7 @@ from eegstore_plugins.rounding import rounding_hints
 DATA_SUFFIX: Final = "_data.npy"
 LABELS_SUFFIX: Final = "_labels.npy"
 SPLIT: Final = "{split}"  # stands for a split's name in the name of a file
-OF_FILES: Final = (
-    f"'{SPLIT}_NAME.npy' where the splits have a file each, or a table of split to file"
-)
+OF_FILES: Final = f"one file, '{SPLIT}_NAME.npy' of each split, or a table of split to file"
 
 # The name of a file, or split to file.
 Files = str | dict[str, str]
@@ -50,7 +48,7 @@ class NpyFolder:
     """``.npy`` arrays of a folder: of each split the signal (trial, channel, time) and the labels.
 
     Further files give what was shown in each trial (``stimulus_keys``) and columns such as subject
-    and session; with keys, labels may be absent. All files lie in the folder.
+    and session; with keys, labels may be absent. Files are named from the folder on.
 
     Values may be floats or integers of any size and byte order; they are read as float32, a range
     at a time, never a whole file; what that changes most is said once. Object arrays and pickles
