@@ -187,11 +187,11 @@ def test_too_few_groups_are_refused():
     [
         (
             SubjectSplit(),
-            r"split 'subject': .* no column 'subject' \(they have n_samples\); hdf5 g",
+            r"split 'subject': .* no column 'subject' \(they have n_samples\); npy and hdf5 g",
         ),
         (SessionSplit(), r"split 'session': .* no column 'session'"),
-        (BlockSplit(), r"split 'block': .* 'block' \(.*\); synthetic and hdf5 give it"),
-        (BlockSplit(column="run"), r"no column 'run' \(.*\); mne and hdf5 give it, as does a sour"),
+        (BlockSplit(), r"split 'block': .* 'block' \(.*\); npy .* option columns, synthetic by"),
+        (BlockSplit(column="run"), r"no column 'run' \(.*\); npy .* option columns, mne by itself"),
     ],
 )
 def test_a_column_that_the_source_lacks_is_named_with_who_gives_it(plugin, said):

@@ -211,7 +211,9 @@ def test_event_pairs_no_empty_key_with_a_stimulus_without_concept():
 
 
 def test_event_without_keys_names_the_pairing_to_use():
-    with pytest.raises(InputError, match=r'no stimulus_key.*plugin = "label"'):
+    with pytest.raises(
+        InputError, match=r'no stimulus_key.*npy: stimulus_keys, hdf5: .*plugin = "label"'
+    ):
         EventPairing()(make_trials([0]), make_stimuli([0]), {})
 
 

@@ -118,7 +118,8 @@ class EventPairing:
         if trials.stimulus_key is None:
             raise InputError(
                 "pairing 'event': the source does not name the stimuli of its trials "
-                '(no stimulus_key); use [pairing] plugin = "label"'
+                "(no stimulus_key); give them under [source] (npy: stimulus_keys, hdf5: "
+                'stimulus_key, or a source of your own), or use [pairing] plugin = "label"'
             )
         good = good_trials(self.quality, self.min_quality, columns, trials.n_trials)
         keys = np.where(good, trials.stimulus_key, "").tolist()

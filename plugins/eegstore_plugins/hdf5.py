@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Column, InputError, Trials, __version__, digest_files, hookimpl
+from eegstore_plugins.columns import KNOWN, check_names, checked_column
 from eegstore_plugins.hdf5_file import (
     BLOCK_BYTES,
     Output,
@@ -65,6 +66,13 @@ class Hdf5Source:
     stimulus_key: str | None = field(
         default=None, metadata={"description": "Path of what was shown in each trial."}
     )
+    columns: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "description": "Column to path of its values, one a trial, such as subject = "
+            "'trials/subject': text, numbers or bools."
+        },
+    )
     ch_names: tuple[str, ...] | str | None = field(
         default=None,
         metadata={"description": "Channel names, or the path of them; ch1, ch2, … by default."},
@@ -98,6 +106,9 @@ class Hdf5Source:
         metadata={"description": "Unit of the signal; its attribute by default, else 1 (unknown)."},
     )
 
+    def __post_init__(self) -> None:
+        check_names(self.columns)
+
     def scan(self) -> Trials:
         with opened(self.path) as file:
             eeg = _signal(file, self.eeg)
@@ -116,7 +127,10 @@ class Hdf5Source:
                 stimulus_key=columns.pop("stimulus_key", None),
                 columns=columns,
                 notice=_text(file.attrs.get("notice", "")),
-                hints=rounding_hints(place(eeg), eeg.dtype, blocks(eeg)),
+                hints=(
+                    *rounding_hints(place(eeg), eeg.dtype, blocks(eeg)),
+                    *_unread_hints(eeg, columns),
+                ),
             )
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -131,11 +145,13 @@ class Hdf5Source:
         """The narrow columns, one value a trial."""
         given = {"label": self.labels, "split": self.split, "stimulus_key": self.stimulus_key}
         datasets = _own_columns(file, self.eeg) | {
-            name: find_dataset(file, path) for name, path in given.items() if path
+            name: find_dataset(file, path) for name, path in (given | self.columns).items() if path
         }
         columns = {name: _vector(one, n_trials) for name, one in datasets.items()}
         if "label" in columns:
             columns["label"] = _labels(datasets["label"], columns["label"])
+        for name in self.columns:
+            columns[name] = checked_column(place(datasets[name]), name, columns[name])
         texts = {name: columns[name].astype(np.str_) for name in TEXTS if name in columns}
         return columns | texts
 
@@ -165,6 +181,17 @@ class Hdf5Source:
                 "different names; name each channel once"
             )
         return names
+
+
+def _unread_hints(eeg: Any, columns: Mapping[str, Any]) -> Iterator[str]:
+    """A line where columns that splits know lie beside the signal, and the recipe reads none."""
+    unread = [name for name in KNOWN if name in eeg.parent and name not in columns]
+    if unread:
+        path = f"{eeg.parent.name}/{unread[0]}".strip("/")
+        yield (
+            f"{place(eeg)}: beside it lie {', '.join(unread)}, which are not read; name them "
+            f'under [source]: columns = {{{unread[0]} = "{path}"}}'
+        )
 
 
 def _scale(eeg: Any, axis: int) -> Any:

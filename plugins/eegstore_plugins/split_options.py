@@ -15,10 +15,10 @@ USUAL_TEST_SIZE: Final = 0.2
 # Of trials that belong to no other split, so that nobody trains or tests with them unawares.
 UNPAIRED: Final = "unpaired"
 GIVEN_BY: Final[Mapping[str, str]] = {
-    "run": "mne and hdf5 give it",
-    "onset": "mne and hdf5 give it",
-    "block": "synthetic and hdf5 give it",
-    "repetition": "synthetic and hdf5 give it",
+    "run": ", mne by itself",
+    "onset": ", mne by itself",
+    "block": ", synthetic by itself",
+    "repetition": ", synthetic by itself",
 }
 
 TEST_SIZE: Final[Mapping[str, Any]] = {
@@ -56,10 +56,10 @@ def column_of(split: str, trials: Trials, name: str) -> NDArray[Any]:
     """
     if name not in trials.columns:
         there = ", ".join(trials.columns) or "none"
-        given = GIVEN_BY.get(name, "hdf5 gives it")
         raise InputError(
             f"split {split!r}: the source's trials have no column {name!r} (they have {there}); "
-            f"{given}, as does a source of your own"
+            f"npy and hdf5 give it by their option columns{GIVEN_BY.get(name, '')}, and so does "
+            "a source of your own"
         )
     return trials.columns[name]
 
