@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import numpy as np
 
 from eegstore.errors import InputError, UsageError
+from eegstore.hints import swapped
 from eegstore.limits import (
     EMPTY,
     Smallest,
@@ -258,6 +259,8 @@ def _asker(
     """The columns, which hold vectors of one width."""
     if not store.stimuli.n_rows:
         raise InputError(f"{store.path}: has no stimuli, so there is nothing to find")
+    if hint := swapped(store, query, gallery):
+        raise UsageError(f"{store.path}: {hint}")
     asks = find_column(store, query, "trials")
     answers = find_column(store, gallery, "stimuli")
     if answers.entry.table != "stimuli":

@@ -125,7 +125,7 @@ def search(found: Search, sheet: Path | None) -> RenderableType:
     if found.true is not None and found.true.rank > len(found.hits):
         add_row(table, "…")
         _add_hit(table, found.true)
-    lines.append(table)
+    lines += [table, *(as_text(f"note: {one}") for one in found.notes)]
     if sheet is not None:
         lines += ["", as_text(f"drawn in {sheet}")]
     return Group(*lines)

@@ -1,4 +1,4 @@
-"""What an evaluation cannot show, however well a column does: of few stimuli, or of an empty ask."""
+"""What an evaluation cannot show, however well a column does: few stimuli, an empty question."""
 
 from __future__ import annotations
 
