@@ -1,4 +1,4 @@
-"""What an evaluation cannot show is said: too few stimuli, an empty question; and what was meant."""
+"""What an evaluation cannot show is said: too few stimuli, an empty question."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from planted_images import HOG, planted
 pytest.importorskip("torch")
 NO_DRAWS: dict[str, Any] = {"n_boot": 0}
 RIDGE = {"plugin": "ridge", "target": "stimuli/hog"}
-FOLDS = {"plugin": "kfold", "k": 4, "group": "stimulus"}
+FOLDS = {"plugin": "stimulus", "n_folds": 4}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_swapped_columns_and_those_not_built_are_told(train: eegstore.Store) -> 
     swap = "hog is a column of stimuli and ridge one of trials: swap --query and --gallery"
     with pytest.raises(UsageError, match=swap):
         evaluate(train, "hog", "ridge")
-    with pytest.raises(UsageError, match="hog is a column of stimuli: .* name it 'stimuli/hog'"):
+    with pytest.raises(UsageError, match=r"hog is a column of stimuli: .* name it 'stimuli/hog'"):
         evaluate(train, "hog", "hog")
     with pytest.raises(UsageError, match=r'add \[\[extract\]\] plugin = "clip-image" to the rec'):
         evaluate(train, "ridge", "clip_image")
@@ -124,7 +124,7 @@ def test_a_recipe_without_a_split_is_named(train: eegstore.Store) -> None:
 
 
 def test_a_zero_shot_test_of_few_concepts_is_warned_of(tmp_path: Path) -> None:
-    split = {"plugin": "zero-shot", "test_concepts": ["c0", "c1", "c2", "c3"]}
+    split = {"plugin": "concept", "test": ["c0", "c1", "c2", "c3"]}
     store = planted(tmp_path, noise=1.0, split=split)
     assert evaluate(store, "eeg", "hog", n_perm=99, **NO_DRAWS).warnings == [
         "the test is zero-shot and of 4 concepts alone, so it says little of other new concepts"
