@@ -141,7 +141,7 @@ def test_queries_are_counted_over_folds(tmp_path: Path) -> None:
     out = report(store, tmp_path / "a.html", evaluations=[found.document()], with_audit=False)
     text = out.read_text(encoding="utf-8")
     assert "96 queries over 4 folds" in text
-    assert "train 96; 4 folds" in text
+    assert " 96; 4 folds</small>" in text
 
 
 def test_a_search_for_more_than_there_is_says_so(train: eegstore.Store) -> None:
