@@ -50,6 +50,7 @@ class TargetExtractor:
 
     version: ClassVar[str] = "1"
     table: ClassVar[Literal["trials", "stimuli"]] = "trials"
+    out_of_fold: ClassVar[bool] = True
     name: ClassVar[str]
 
     target: str = field(

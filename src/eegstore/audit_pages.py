@@ -21,7 +21,8 @@ STYLES: Final[dict[Severity, str]] = {"error": "bold red", "warning": "bold yell
 def page(store: Store, found: Audit) -> RenderableType:
     """The findings by severity, the checks that could not be made, and the verdict."""
     splits = ", ".join(f"{name} {count:,}" for name, count in store.splits.items())
-    lines = list(titled(str(store.path), splits, store.notice))
+    folds = f"; {plural(len(store.folds), 'fold')}" if store.folds else ""
+    lines = list(titled(str(store.path), f"{splits}{folds}", store.notice))
     for severity, style in STYLES.items():
         of_severity = [one for one in found.findings if one.severity == severity]
         if of_severity:

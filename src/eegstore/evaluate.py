@@ -10,6 +10,16 @@ from typing import Any, Final, get_args
 import numpy as np
 
 from eegstore.errors import InputError, UsageError
+from eegstore.hints import swapped
+from eegstore.limits import (
+    EMPTY,
+    Smallest,
+    below_chance,
+    few_concepts,
+    is_empty,
+    smallest_p,
+    too_few,
+)
 from eegstore.pool import Part, Pool, Score, documents
 from eegstore.products import Metric, check_torch
 from eegstore.resampling import MEDIAN, p_value
@@ -60,6 +70,10 @@ class Evaluation:
         Identification among k, by k.
     p_value
         Of the permutation test; None where nothing could be permuted.
+    smallest
+        The smallest p-value that it could be; above 0.05 the test can show nothing.
+    is_empty
+        Whether all candidates are right, so that nothing is asked.
     per_concept, per_subject, folds
         ``top1`` and ``top5`` of each.
     confusion
@@ -81,6 +95,8 @@ class Evaluation:
     scores: Mapping[str, Score]
     kway: Mapping[str, Score]
     p_value: float | None
+    smallest: Smallest | None
+    is_empty: bool
     per_concept: Sequence[Part]
     per_subject: Sequence[Part]
     folds: Sequence[Part]
@@ -90,12 +106,21 @@ class Evaluation:
     notes: Sequence[str]
 
     @property
+    def is_too_small(self) -> bool:
+        """Whether no result could have a p-value of 0.05."""
+        return self.smallest is not None and self.smallest.p > ALPHA
+
+    @property
     def verdict(self) -> str:
         """What the permutation test says, in a sentence."""
         if self.tautology:
             return f"this shows nothing: {self.tautology}"
-        if self.p_value is None:
+        if self.is_empty:
+            return f"the question is empty: {EMPTY}"
+        if self.p_value is None or self.smallest is None:
             return "whether this is above chance was not tested"
+        if self.is_too_small:
+            return too_few(self.smallest, self.asked.target)
         tested = f"(p = {self.p_value:.2g})"
         if self.p_value <= ALPHA:
             return f"above chance {tested}"
@@ -112,6 +137,8 @@ class Evaluation:
             "warnings": list(self.warnings),
             "verdict": self.verdict,
             "p_value": self.p_value,
+            "smallest_p": self.smallest and self.smallest.p,
+            "is_empty": self.is_empty,
             "n_query": self.n_query,
             "n_gallery": self.n_gallery,
             "n_trials": self.n_trials,
@@ -210,9 +237,9 @@ def evaluate(
     )  # fmt: skip
     warnings = [f"tautology: {reason}"] if reason else []
     warnings += doubts(store, asker.query, asker.gallery)
-    warnings += fitted_doubts(store, asked, (asker.query, asker.gallery))
-    warnings += _weaknesses(pool, found, left_out)
-    return _evaluation(pool, found, reason, warnings)
+    warned, notes = fitted_doubts(store, asked, (asker.query, asker.gallery))
+    warnings += [*warned, *_weaknesses(pool, found, left_out)]
+    return _evaluation(pool, found, reason, warnings, notes)
 
 
 def _check(given: Mapping[str, str], **numbers: int) -> None:
@@ -232,6 +259,8 @@ def _asker(
     """The columns, which hold vectors of one width."""
     if not store.stimuli.n_rows:
         raise InputError(f"{store.path}: has no stimuli, so there is nothing to find")
+    if hint := swapped(store, query, gallery):
+        raise UsageError(f"{store.path}: {hint}")
     asks = find_column(store, query, "trials")
     answers = find_column(store, gallery, "stimuli")
     if answers.entry.table != "stimuli":
@@ -250,6 +279,8 @@ def _asker(
 
 def _weaknesses(pool: Pool, asked: Asked, left_out: int) -> Iterator[str]:
     """What makes the numbers less sure than they look."""
+    if is_empty(pool.rounds, asked.target):
+        yield f"{EMPTY}: ask for the stimulus, or among more candidates"
     if left_out:
         yield f"{left_out:,} trials were left out: their {asked.query} is not finite"
     n_clusters = len(np.unique(pool.clusters(asked.by)))
@@ -258,12 +289,16 @@ def _weaknesses(pool: Pool, asked: Asked, left_out: int) -> Iterator[str]:
         yield f"all queries are of one of the {drawn}, so there are no intervals"
     elif n_clusters < FEW_CLUSTERS:
         yield f"the intervals come from {n_clusters} {drawn} alone, so they are rough"
+    yield from few_concepts(pool.store, pool.rounds)
 
 
-def _evaluation(pool: Pool, asked: Asked, reason: str, warnings: Sequence[str]) -> Evaluation:
+def _evaluation(
+    pool: Pool, asked: Asked, reason: str, warnings: Sequence[str], notes: Sequence[str]
+) -> Evaluation:
     rng = np.random.default_rng([asked.seed, 1])
     scores = pool.scores(asked.by, asked.n_boot, rng)
     scores["median_rank"] = scores.pop(MEDIAN)
+    notes = [*below_chance(scores), *notes]
     kway = {str(k): scores.pop(str(k)) for k in pool.ways}
     confusion, why_none = pool.confusion()
     return Evaluation(
@@ -275,11 +310,13 @@ def _evaluation(pool: Pool, asked: Asked, reason: str, warnings: Sequence[str]) 
         scores=scores,
         kway=kway,
         p_value=p_value(pool.observed, pool.permuted),
+        smallest=smallest_p(pool.rounds, len(pool.permuted)),
+        is_empty=is_empty(pool.rounds, asked.target),
         folds=pool.by_fold(asked.n_boot, rng),
         per_subject=pool.by_subject(asked.n_boot, rng),
         per_concept=pool.by_concept(asked.by, asked.n_boot, rng),
         confusion=confusion,
         tautology=reason,
         warnings=warnings,
-        notes=[why_none] if why_none else [],
+        notes=[*notes, why_none] if why_none else notes,
     )  # fmt: skip

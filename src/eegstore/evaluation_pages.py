@@ -43,14 +43,16 @@ def evaluation(found: Evaluation, *, recorded: bool = False) -> RenderableType:
 
 def _question(found: Evaluation) -> str:
     asked = found.asked
-    where = "each fold" if found.folds else f"the split '{asked.split}'"
+    where = f"over {plural(len(found.folds), 'fold')}" if found.folds else (
+        f"of the split '{asked.split}'"
+    )  # fmt: skip
     queries = plural(found.n_query, "query").replace("querys", "queries")
     if found.n_query < found.n_trials:
         queries += f" (averages of {found.n_trials:,} trials)"
     candidates = plural(found.n_gallery, "candidate")
     wanted = "the stimulus itself" if asked.target == "stimulus" else "any of its concept"
     drawn = plural(found.n_clusters, asked.by)
-    text = f"{queries} of {where}, each among {candidates}; wanted is {wanted}."
+    text = f"{queries} {where}, each among {candidates}; wanted is {wanted}."
     return f"{text} Intervals are over {drawn}." if found.n_clusters > 1 else text
 
 
@@ -103,9 +105,10 @@ def _best(concepts: Sequence[Part]) -> Iterator[str]:
 
 
 def _verdict(found: Evaluation) -> Text:
-    if found.tautology or found.p_value is None:
+    if found.tautology or found.is_empty or found.p_value is None:
         return as_text(found.verdict, style="bold yellow")
-    style = "bold green" if found.p_value <= ALPHA else "bold yellow"
+    is_found = found.p_value <= ALPHA and not found.is_too_small
+    style = "bold green" if is_found else "bold yellow"
     n = f"{found.asked.n_perm:,} permutations of the stimuli"
     return as_text(f"{found.verdict}: {n}, by the mean reciprocal rank", style=style)
 
@@ -122,7 +125,7 @@ def search(found: Search, sheet: Path | None) -> RenderableType:
     if found.true is not None and found.true.rank > len(found.hits):
         add_row(table, "…")
         _add_hit(table, found.true)
-    lines.append(table)
+    lines += [table, *(as_text(f"note: {one}") for one in found.notes)]
     if sheet is not None:
         lines += ["", as_text(f"drawn in {sheet}")]
     return Group(*lines)

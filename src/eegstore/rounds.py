@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.errors import InputError, UsageError
+from eegstore.hints import no_column, no_split
 from eegstore.products import Rows
-from eegstore.recipe import nearest
 from eegstore.store import Store, StoredColumn
-from eegstore.tables import TABLES, Table
+from eegstore.tables import Table
 
 Target = Literal["stimulus", "concept"]
 Candidates = Literal["split", "all"]
@@ -113,14 +113,7 @@ def find_column(store: Store, name: str, usual: Table) -> StoredColumn:
     views = {"trials": store.trials, "stimuli": store.stimuli}
     view = views.get(table or usual)
     if view is None or column not in view:
-        known = [
-            f"{one}/{other}" for one in TABLES for other, found in views[one].items()
-            if found.entry.kind == "wide"
-        ]  # fmt: skip
-        wanted = f"{table or usual}/{column}"
-        raise UsageError(
-            f"{store.path}: there is no column {wanted!r:.80}; {nearest(wanted, known)}"
-        )
+        raise UsageError(f"{store.path}: {no_column(store, table or usual, column)}")
     found = view[column]
     if found.entry.kind != "wide" or not found.spec.shape:
         raise UsageError(f"{store.path}: {found.entry.path} holds no vectors; name one that does")
@@ -192,10 +185,7 @@ def parts(store: Store, split: str | None) -> list[tuple[str, Integers]]:
         return [(f"fold {one}", np.flatnonzero((folds == one) & paired)) for one in numbers]
     split = TEST if split is None else split
     if split not in store.splits:
-        raise UsageError(
-            f"{store.path}: there is no split {split!r:.80}; name one that there is: "
-            f"{_splits(store)}"
-        )
+        raise UsageError(f"{store.path}: {no_split(store, split)}")
     rows = np.flatnonzero((names == split) & paired)
     if not len(rows):
         raise InputError(f"{store.path}: no trial of the split {split!r} is paired with a stimulus")

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from eegstore.embed import Reads, embed, maker_of
 from eegstore.errors import InputError, UsageError
+from eegstore.hints import no_split, swapped
 from eegstore.rounds import Vectors, find_column, first_of_content, shown
 from eegstore.store import Store, StoredColumn
+from eegstore.wording import plural
 
 SHORTEST: Final = 2.0**-100  # as in ``products``: shorter vectors count as zeros
 
@@ -51,6 +53,8 @@ class Search:
         The nearest, best first.
     true
         The stimulus that the trial is paired with, wherever it stands; None for none.
+    notes
+        What a reader must know.
     """
 
     store: str
@@ -61,6 +65,7 @@ class Search:
     n_gallery: int
     hits: Sequence[Hit]
     true: Hit | None
+    notes: Sequence[str]
 
     def document(self) -> dict[str, Any]:
         """The search as a JSON value, which ``eegstore search --json`` prints."""
@@ -68,6 +73,7 @@ class Search:
             **vars(self),
             "hits": [one.document() for one in self.hits],
             "true": self.true.document() if self.true else None,
+            "notes": list(self.notes),
         }
 
 
@@ -170,10 +176,7 @@ def _items(store: Store, split: str | None) -> NDArray[np.int64]:
     if split is None:
         return np.unique(first_of_content(store))
     if split not in store.splits:
-        raise UsageError(
-            f"{store.path}: there is no split {split!r:.80}; name one that there is: "
-            f"{', '.join(store.splits)}"
-        )
+        raise UsageError(f"{store.path}: {no_split(store, split)}")
     pairs = shown(store)[store.trials["split"][:] == split]
     if not (pairs >= 0).any():
         raise InputError(f"{store.path}: no trial of the split {split!r} is paired")
@@ -224,6 +227,8 @@ def search_trial(
     _check_k(k)
     if not 0 <= trial < store.trials.n_rows:
         raise UsageError(f"--trial {trial}: the store has trials 0 to {store.trials.n_rows - 1:,}")
+    if hint := swapped(store, query, gallery):
+        raise UsageError(f"{store.path}: {hint}")
     column, found = find_column(store, query, "trials"), Gallery(store, gallery, split)
     row = trial
     if column.entry.table == "stimuli":
@@ -237,7 +242,7 @@ def search_trial(
         )
     pairs = shown(store)[trial]
     hits, true = found.nearest(vector, k, pairs[pairs >= 0].tolist())
-    return _search(found, f"trial {trial}", column, hits, true)
+    return _search(found, f"trial {trial}", column, hits, true, k)
 
 
 def search_text(
@@ -295,16 +300,18 @@ def _search_by(
     found = Gallery(store, gallery, split)
     column = maker_of(store, reads, query, found.column)
     hits, true = found.nearest(embed(store, column, reads, item), k)
-    return _search(found, asked, column, hits, true)
+    return _search(found, asked, column, hits, true, k)
 
 
 def _search(
-    found: Gallery, asked: str, column: StoredColumn, hits: Sequence[Hit], true: Hit | None
+    found: Gallery, asked: str, column: StoredColumn, hits: Sequence[Hit], true: Hit | None, k: int
 ) -> Search:
-    store, gallery = found.store, found.column.entry.path
+    store, gallery, count = found.store, found.column.entry.path, len(found)
+    all_told = f"the gallery has {plural(count, 'stimulus')}, fewer than -k {k:,}: all are told"
     return Search(
-        str(store.path), store.notice, asked, column.entry.path, gallery, len(found), hits, true
-    )
+        str(store.path), store.notice, asked, column.entry.path, gallery, count, hits, true,
+        [all_told] if k > count else [],
+    )  # fmt: skip
 
 
 def _check_k(k: int) -> None:

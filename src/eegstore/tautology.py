@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore import registry
 from eegstore.provenance import facts_of
 from eegstore.rounds import Round, Target, shown
 from eegstore.store import Store, StoredColumn
@@ -79,43 +80,74 @@ def doubts(store: Store, query: StoredColumn, gallery: StoredColumn) -> list[str
 
 def fitted_doubts(
     store: Store, asked: Sequence[Round], columns: Sequence[StoredColumn]
-) -> list[str]:
-    """What is learnt from rows that are asked here, or from stimuli that are."""
-    learnt, blind = list[str](), False
+) -> tuple[list[str], list[str]]:
+    """What is learnt from rows that are asked here, or from stimuli that are.
+
+    Returns
+    -------
+    Warnings, and notes.
+    """
+    learnt, blind, own_folds = list[str](), False, True
     for column in columns:
         path = column.entry.path
         facts = [facts_of(store, one) for one in (path, *_ancestors(store, path))]
         fitted = [one for one in facts if "fitted" in one]
         learnt += [path] * bool(fitted)
         blind |= any("fold" not in one.get("inputs", {}) for one in fitted)
+        own_folds &= all(_is_out_of_fold(one) for one in fitted)
     if not learnt:
-        return []
-    paths, by_fold = " and ".join(learnt), len(asked) > 1
+        return [], []
+    paths, by_fold, notes = " and ".join(learnt), len(asked) > 1, list[str]()
     names = store.trials["split"][:]
     is_train = (names[np.concatenate([one.trial for one in asked])] == TRAIN).any()
     if is_train and (blind or not by_fold):
-        return [
-            f"{paths} was fitted on the split 'train', which is asked here: that is sound only "
-            "where its values are out of fold"
-        ]
+        if not own_folds:
+            return [
+                f"{paths} was fitted on the split 'train', which is asked here: that is sound only "
+                "where its values are out of fold"
+            ], []
+        notes = [f"{paths} was fitted on 'train', but its values for train trials are out of fold"]
     own = np.unique(np.concatenate([one.stimulus for one in asked]))
-    n_seen = _n_in_several(asked) if by_fold else int(np.isin(own, _train_stimuli(store)).sum())
+    in_folds = by_fold or bool(notes)
+    if in_folds:
+        n_seen = n_in_several(_stimuli_of_folds(store, asked))
+    else:
+        n_seen = int(np.isin(own, train_stimuli(store)).sum())
     if not n_seen:
-        return []
-    where = "in several folds" if by_fold else "in the split 'train' too"
+        return [], notes
+    where = "in several folds" if in_folds else "in the split 'train' too"
     return [
         f"{n_seen:,} of the {len(own):,} stimuli are {where}, so {paths} was fitted on trials of "
         "them: this says nothing of stimuli that are new"
-    ]
+    ], notes
 
 
-def _n_in_several(asked: Sequence[Round]) -> int:
-    """How many stimuli are in more than one fold."""
-    stimuli = np.concatenate([np.unique(one.stimulus) for one in asked])
-    return int((np.unique(stimuli, return_counts=True)[1] > 1).sum())
+def _is_out_of_fold(facts: dict[str, Any]) -> bool:
+    """Whether the extractor that made a column says that its values for train are out of fold.
+
+    Only the very one that made it is believed: of the same distribution and version.
+    """
+    made = facts.get("producer") or {}
+    wanted = (made.get("distribution"), made.get("version"))
+    named = registry.named(str(made.get("kind", "")), str(made.get("name", "")))
+    found = [one for one in named if (one.distribution, one.version) == wanted]
+    return any(getattr(one.cls, "out_of_fold", False) is True for one in found)
 
 
-def _train_stimuli(store: Store) -> NDArray[np.int64]:
+def _stimuli_of_folds(store: Store, asked: Sequence[Round]) -> list[NDArray[np.int64]]:
+    """The stimuli of each fold that is asked, or of each that the trials of a split are in."""
+    if len(asked) > 1 or "fold" not in store.trials:
+        return [np.unique(one.stimulus) for one in asked]
+    fold, stimulus = store.trials["fold"][:][asked[0].trial], asked[0].stimulus
+    return [np.unique(stimulus[fold == one]) for one in np.unique(fold)]
+
+
+def n_in_several(parts: Sequence[NDArray[np.int64]]) -> int:
+    """How many values are in more than one of some parts, each without repetition."""
+    return int((np.unique(np.concatenate(parts), return_counts=True)[1] > 1).sum())
+
+
+def train_stimuli(store: Store) -> NDArray[np.int64]:
     """int64: the stimuli of the train trials, each told by the first row of its content."""
     pairs = shown(store)[store.trials["split"][:] == TRAIN]
     return np.unique(pairs[pairs >= 0])

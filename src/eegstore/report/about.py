@@ -52,9 +52,11 @@ def _short(seconds: float) -> str:
 
 def _splits_told(material: Material) -> Markup:
     shown = [(name, count) for name, count in material.store.splits.items()][:4]
+    folds = material.store.folds
     return joined(
         [(", " if number else "", data(name, 20), f" {count:,}")
-         for number, (name, count) in enumerate(shown)]
+         for number, (name, count) in enumerate(shown)],
+        f"; {counted(len(folds), 'fold')}" if folds else None,
     )  # fmt: skip
 
 

@@ -22,6 +22,10 @@ MAX_PARTS: Final = 30
 FEW_STIMULI: Final = 20  # of fewer the first five are no feat
 MAX_CONFUSED: Final = 20
 NOTHING: Final = "No evidence of decoding in this store."
+TOO_FEW: Final = (
+    "Too few stimuli or permutations to tell whether there is decoding in this store: p cannot be "
+    "below"
+)
 FOUND: Final = "Evidence of decoding in this store."
 WEAK: Final = "Weak evidence of decoding in this store: the interval of the score covers chance."
 DOUBTFUL: Final = (
@@ -51,8 +55,9 @@ class Verdict:
 
 
 def is_decoding(one: Document) -> bool:
-    """Whether an evaluation is of EEG, over pairs that do not hold by construction."""
-    return not one.get("tautology") and not str(one.get("query", "")).startswith("stimuli/")
+    """Whether an evaluation is of EEG, asks something, and its pairs hold not by construction."""
+    is_empty = one.get("tautology") or one.get("is_empty")
+    return not is_empty and not str(one.get("query", "")).startswith("stimuli/")
 
 
 def _p(one: Document, n_tested: int) -> float:
@@ -61,15 +66,20 @@ def _p(one: Document, n_tested: int) -> float:
     return math.nan if value is None else min(1.0, float(value) * n_tested)
 
 
+def _could_be(one: Document, n_tested: int) -> bool:
+    """Whether a p-value below 0.05 is possible at all; an older record does not say."""
+    return float(one.get("smallest_p") or 0.0) * n_tested < ALPHA
+
+
 def verdict(material: Material) -> Verdict:
     """Whether there is evidence of decoding: p below 0.05 after correction, and above chance."""
     done = [one for one in material.evaluations if is_decoding(one)]
     if not done:
         return Verdict("none", NOTHING, [_nothing_told(material)])
-    found = [one for one in done if _p(one, len(done)) < ALPHA]
+    found = [one for one in done if _p(one, len(done)) < ALPHA and _could_be(one, len(done))]
     reasons = [_told(one, len(done)) for one in done]
     if not found:
-        return Verdict("none", NOTHING, reasons)
+        return Verdict("none", _nothing_found(done), reasons)
     best = min(found, key=lambda one: _p(one, len(done)))
     against = list(_against(material, best))
     if any(one.severity == "error" for one in material.findings):
@@ -77,6 +87,16 @@ def verdict(material: Material) -> Verdict:
     if _covers_chance(best):
         return Verdict("doubtful", WEAK, [*reasons, *against])
     return Verdict("found", FOUND, [*reasons, *against])
+
+
+def _nothing_found(done: Sequence[Document]) -> str:
+    """That there is no evidence, or that there could be none: p-values are corrected for."""
+    smallest = [one.get("smallest_p") for one in done]
+    known = [float(one) * len(done) for one in smallest if one is not None]
+    if len(known) < len(done) or min(known) < ALPHA:
+        return NOTHING
+    after = f" after correction for {len(done)} evaluations" if len(done) > 1 else ""
+    return f"{TOO_FEW} {min(1.0, *known):.2g}{after}."
 
 
 def _covers_chance(one: Document) -> bool:
@@ -111,8 +131,8 @@ def _against(material: Material, best: Document) -> Iterator[str]:
 def _nothing_told(material: Material) -> str:
     if material.evaluations:
         return (
-            "What was evaluated is no test of decoding: the pairs hold by construction, or no EEG "
-            "is in the query."
+            "What was evaluated is no test of decoding: the pairs hold by construction, no EEG is "
+            "in the query, or every answer is right."
         )
     if not material.has_stimuli:
         return "Nothing was evaluated: the store has no stimuli to find."
@@ -219,7 +239,7 @@ def _panel(key: str, title: str, rows: Sequence[Estimate]) -> Markup:
 
 def _caption(one: Document) -> Markup:
     drawn = "subjects" if one.get("by") == "subject" else "stimuli"
-    asked = f"{counted(int(one['n_query']), 'query', 'queries')} of the split {one.get('split')}"
+    asked = f"{counted(int(one['n_query']), 'query', 'queries')} {_of_what(one)}"
     median = one.get("median_rank") or {}
     lines: list[Content] = [
         f"{asked}, each against {one['n_gallery']:,} stimuli, of which the {one.get('target')} is "
@@ -230,9 +250,16 @@ def _caption(one: Document) -> Markup:
         f"the mean reciprocal rank: {_p_told(one.get('p_value'))}."
     ]
     warnings = [element("li", data(warning, 600)) for warning in one.get("warnings") or ()]
+    warnings += [element("li", data(note, 600)) for note in one.get("notes") or ()]
     if warnings:
         lines.append(element("ul", warnings, class_="warnings"))
     return joined(lines)
+
+
+def _of_what(one: Document) -> str:
+    """The split or the folds whose trials asked."""
+    folds = one.get("folds")
+    return f"over {counted(len(folds), 'fold')}" if folds else f"of the split {one.get('split')}"
 
 
 def _rank(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from eegstore.report.scales import number
 
 # The first two are one, which MNE 1.13 has renamed.
 MONTAGES: Final = ("colin27_1005", "standard_1005", "GSN-HydroCel-129", "biosemi128")
+# Their names are a letter and a number, which others give too: each name has to be one of theirs.
+NUMBERED: Final = ("GSN-HydroCel-129", "biosemi128")
 MIN_CHANNELS: Final = 8
 PIXELS: Final = 64
 SIDE: Final = 150.0
@@ -58,6 +60,8 @@ def _bare(name: str) -> str:
 def montage(ch_names: Sequence[str]) -> Montage | None:
     """The standard montage that knows most of the channels; None where none knows eight.
 
+    One whose names are numbers is taken only where it knows every channel.
+
     Raises
     ------
     InputError
@@ -72,15 +76,22 @@ def montage(ch_names: Sequence[str]) -> Montage | None:
     known = get_builtin_montages()
     best: Montage | None = None
     for name in [name for name in MONTAGES if name in known]:
-        found = _known(name, make_standard_montage(name), ch_names)
+        places = _places(make_standard_montage(name))
+        if name in NUMBERED and not all(_bare(one) in places for one in ch_names):
+            continue
+        found = _known(name, places, ch_names)
         if best is None or len(found.channels) > len(best.channels):
             best = found
     return best if best is not None and len(best.channels) >= MIN_CHANNELS else None
 
 
-def _known(name: str, known: Any, ch_names: Sequence[str]) -> Montage:
+def _places(known: Any) -> dict[str, Any]:
+    """The place of each channel of MNE's montage, by its bare name."""
+    return {_bare(one): place for one, place in known.get_positions()["ch_pos"].items()}
+
+
+def _known(name: str, places: Mapping[str, Any], ch_names: Sequence[str]) -> Montage:
     """The channels that a montage knows; of those at one place, the first."""
-    places = {_bare(one): place for one, place in known.get_positions()["ch_pos"].items()}
     found: dict[tuple[float, ...], tuple[int, NDArray[np.float64]]] = {}
     for channel, ch_name in enumerate(ch_names):
         if (place := places.get(_bare(ch_name))) is not None:

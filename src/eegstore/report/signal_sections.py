@@ -209,8 +209,9 @@ def scalp(material: Material) -> Markup | Omitted:
         return Omitted(f"{error}.")
     if where is None:
         return Omitted(
-            f"fewer than {heads.MIN_CHANNELS} channel names are in a standard montage, so their "
-            "places on the head are not known."
+            f"fewer than {heads.MIN_CHANNELS} channel names are in a standard montage, or they are "
+            "numbers that no net of numbered channels has all of, so their places on the head are "
+            "not known."
         )
     sample = material.sample(material.valid)
     average = evoked(material, sample.rows, np.zeros(len(sample.rows), np.int64), 1)

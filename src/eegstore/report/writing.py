@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from eegstore.audit import Audit, examine
 from eegstore.audit_rows import Listener
-from eegstore.disk import make_folder, put
+from eegstore.disk import put
 from eegstore.errors import InputError, UsageError
 from eegstore.report import learned
 from eegstore.report.material import Material
@@ -63,7 +63,7 @@ def report(
     Raises
     ------
     InputError
-        Where the file cannot be written, or lies inside a store.
+        Where the file cannot be written, its folder is not there, or it lies inside a store.
     UsageError
         Where ``out``, ``seed`` or ``max_trials`` is out of range.
     """
@@ -89,13 +89,14 @@ def _checked(out: str | Path, seed: int, max_trials: int) -> Path:
     if final.is_dir():
         raise InputError(f"{out}: is a folder, expected the file to write")
     refuse_inside_store(final)
+    if not final.parent.is_dir():
+        raise InputError(f"{final.parent}: there is no such folder to write in; make it first")
     return final
 
 
 def _write(text: str, out: str | Path, final: Path) -> None:
     """Put the page beside its place, make it durable, and move it there."""
     try:
-        make_folder(final.parent)
         with tempfile.TemporaryDirectory(
             dir=final.parent, prefix=f".{final.name[:60]}-", ignore_cleanup_errors=True
         ) as folder:
