@@ -201,8 +201,8 @@ def test_what_an_interrupted_build_has_done_is_not_dropped_without_a_word(
         eegstore.build(recipes["boxcar"], store)
     assert re.fullmatch(
         rf"{store}: would lose the finished shards of stimuli/hog \(3\), trials/spectral \(\d\) of "
-        r"an interrupted build: extract\.0\.window \(none\) → 'boxcar', extract\.1\.orientations "
-        r"\(none\) → 6; choose another OUT, or pass --overwrite to drop that",
+        r"an interrupted build: \[\[extract\]\] 1: window \(none\) → 'boxcar', \[\[extract\]\] 2: "
+        r"orientations \(none\) → 6; choose another OUT, or pass --overwrite to drop that",
         str(refused.value),
     )
     assert data_files(store) == before
