@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from rounds import Row
 
-PARTS = ("read", "train", "features", "clip", "retrieval", "write", "scale")
+PARTS = ("read", "train", "features", "clip", "learned", "retrieval", "write", "scale")
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # how torch's threads wait for one another
 NOT_QUICK = ("scale",)
 FOLDER_VARIABLE = "EEGSTORE_BENCH_FOLDER"
