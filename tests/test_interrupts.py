@@ -161,7 +161,7 @@ def interrupt_until_done(
 
 
 @pytest.mark.promise("P11")
-@pytest.mark.parametrize("n_runs", [3, pytest.param(50, marks=NIGHTLY)])
+@pytest.mark.parametrize("n_runs", [1, pytest.param(50, marks=NIGHTLY)])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_build_that_is_interrupted_stops_in_one_line_and_resumes(
     tmp_path: Path, whole: tuple[Path, float], figure: Callable[[str, int, int], None],
@@ -181,7 +181,7 @@ def test_a_build_that_is_interrupted_stops_in_one_line_and_resumes(
 
 
 @pytest.mark.promise("P11")
-@pytest.mark.parametrize("n_runs", [2, pytest.param(50, marks=NIGHTLY)])
+@pytest.mark.parametrize("n_runs", [1, pytest.param(50, marks=NIGHTLY)])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_build_that_is_interrupted_twice_ends_at_once_and_resumes(
     tmp_path: Path, whole: tuple[Path, float], figure: Callable[[str, int, int], None],
@@ -204,7 +204,7 @@ def test_a_build_that_is_interrupted_twice_ends_at_once_and_resumes(
 
 
 @pytest.mark.promise("P11")
-@pytest.mark.parametrize("n_runs", [2, pytest.param(50, marks=NIGHTLY)])
+@pytest.mark.parametrize("n_runs", [1, pytest.param(50, marks=NIGHTLY)])
 def test_no_process_outlives_a_build_that_is_killed(
     tmp_path: Path, whole: tuple[Path, float], figure: Callable[[str, int, int], None], n_runs: int
 ) -> None:
@@ -218,7 +218,7 @@ def test_no_process_outlives_a_build_that_is_killed(
 
 
 @pytest.mark.promise("P11")
-@pytest.mark.parametrize("n_runs", [3, pytest.param(50, marks=NIGHTLY)])
+@pytest.mark.parametrize("n_runs", [2, pytest.param(50, marks=NIGHTLY)])
 def test_workers_that_are_about_to_start_say_nothing_of_ctrl_c(
     tmp_path: Path, whole: tuple[Path, float], figure: Callable[[str, int, int], None], n_runs: int
 ) -> None:

@@ -72,7 +72,7 @@ def made() -> dict[str, Any]:
 @pytest.mark.parametrize(
     "n_kills",
     [
-        pytest.param(3, marks=pytest.mark.timeout(900)),
+        pytest.param(2, marks=pytest.mark.timeout(900)),
         pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(7200)]),
     ],
 )
