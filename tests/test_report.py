@@ -333,7 +333,7 @@ def test_images_that_are_gone_are_told_and_the_page_is_made(tmp_path: Path) -> N
 def test_it_is_written_whole_or_not_at_all(
     store: eegstore.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "new" / "a.html"
+    out = tmp_path / "a.html"
     assert report(store, out, with_audit=False) == out
     before = out.read_bytes()
 
