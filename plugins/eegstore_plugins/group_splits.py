@@ -257,14 +257,25 @@ class BlockSplit(GroupSplit):
         return _grouped(block, *others, unit=_subjects(self.name, trials, self.per_subject))
 
 
-OF_UNPAIRED: Final = {
-    "description": f"Trials without {{what}}: apart, in a split {UNPAIRED!r} of their own that "
-    "nothing trains or tests with, or in 'train'."
-}
+@dataclass(frozen=True)
+class PairedSplit(GroupSplit):
+    """A split by what trials are paired with."""
+
+    unpaired: Literal["apart", "train"] = field(
+        default="apart",
+        metadata={
+            "description": "Trials that are paired with nothing to split by: apart, in a split "
+            f"{UNPAIRED!r} of their own that nothing trains or tests with, or in 'train'."
+        },
+    )
+
+    @property
+    def _outside(self) -> str:
+        return UNPAIRED if self.unpaired == "apart" else TRAIN
 
 
 @dataclass(frozen=True)
-class ConceptSplit(GroupSplit):
+class ConceptSplit(PairedSplit):
     """Splits by concept, for zero-shot tests: no concept of 'test' is in another split.
 
     The concept is that of the paired stimulus; its label, where no stimulus has a concept's name;
@@ -275,15 +286,6 @@ class ConceptSplit(GroupSplit):
     name: ClassVar[str] = "concept"
     version: ClassVar[str] = "1"
     groups_are: ClassVar[str] = "concepts"
-
-    unpaired: Literal["apart", "train"] = field(
-        default="apart",
-        metadata={"description": OF_UNPAIRED["description"].format(what="a concept")},
-    )
-
-    @property
-    def _outside(self) -> str:
-        return UNPAIRED if self.unpaired == "apart" else TRAIN
 
     def _groups(
         self, trials: Trials, stimulus: NDArray[np.int64], stimuli: Stimuli | None
@@ -299,7 +301,7 @@ class ConceptSplit(GroupSplit):
 
 
 @dataclass(frozen=True)
-class StimulusSplit(GroupSplit):
+class StimulusSplit(PairedSplit):
     """Splits by stimulus: no image of 'test' is in another split.
 
     Images of the same content (``content_id``) are one. A value of ``test`` or ``val`` is the
@@ -309,15 +311,6 @@ class StimulusSplit(GroupSplit):
     name: ClassVar[str] = "stimulus"
     version: ClassVar[str] = "1"
     groups_are: ClassVar[str] = "stimuli"
-
-    unpaired: Literal["apart", "train"] = field(
-        default="apart",
-        metadata={"description": OF_UNPAIRED["description"].format(what="a stimulus")},
-    )
-
-    @property
-    def _outside(self) -> str:
-        return UNPAIRED if self.unpaired == "apart" else TRAIN
 
     def _groups(
         self, trials: Trials, stimulus: NDArray[np.int64], stimuli: Stimuli | None

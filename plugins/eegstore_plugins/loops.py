@@ -147,6 +147,7 @@ def temporal_totals(signals: NDArray[np.float32], totals: Matrix) -> None:
         for t in range(n_times):
             y[t] = x[t] - mean
         mean_step = (x[end] - x[0]) / max(n_steps, 1)
+        # One loop for all would want more checks of overlap than LLVM makes to vectorise it.
         for t in range(n_steps):
             d = x1[t] - x[t]
             step[t] = abs(d)
@@ -169,11 +170,6 @@ def temporal_totals(signals: NDArray[np.float32], totals: Matrix) -> None:
 @_compiled()
 def _larger(a: float, b: float) -> float:
     return a if a > b else b
-
-
-@_compiled()
-def _smaller(a: float, b: float) -> float:
-    return a if a < b else b
 
 
 @_compiled()
@@ -241,6 +237,7 @@ def spectral_totals(
             floored[at] = power[at] if power[at] > floor else floor
         for at in range(n_bins + 1):
             exponents[at], fractions[at] = _exponent(bits[at]), _fraction(bits[at])
+        # Apart from the products: together they are not vectorised, for the same reason as above.
         for at in range(n_bins + 1):
             floored[at] = _log(exponent[at], fraction[at])
         for at in range(n_bins):

@@ -10,11 +10,8 @@ import numpy as np
 
 from eegstore import Column, Pairs, Stimuli, Trials, hookimpl
 from eegstore_plugins.nearness import (
-    GALLERY,
-    METRIC,
-    QUERY,
     Choice,
-    Metric,
+    ComparedPairing,
     Numbers,
     Space,
     Values,
@@ -39,7 +36,7 @@ def nearest_trials(shared: Space, n_trials: int) -> Numbers:
 
 
 @dataclass(frozen=True)
-class MutualPairing:
+class MutualPairing(ComparedPairing):
     """Pairs a trial and a stimulus that are each other's nearest; all others stay unpaired.
 
     The score is their similarity. With ``n_trials`` above 1 a stimulus keeps so many of its
@@ -52,23 +49,10 @@ class MutualPairing:
     name: ClassVar[str] = "mutual"
     version: ClassVar[str] = "1"
 
-    query: str = field(metadata=QUERY)
-    gallery: str = field(default="stimuli/clip_image", metadata=GALLERY)
-    metric: Metric = field(default="cosine", metadata=METRIC)
     n_trials: int = field(
         default=1,
         metadata={"description": "Nearest trials of a stimulus that count.", "ge": 1, "le": 1000},
     )
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The wide columns that are compared."""
-        return self.query, self.gallery
-
-    @property
-    def made_from(self) -> tuple[str, ...]:
-        """What decides the pairs."""
-        return self.reads
 
     @property
     def cardinality(self) -> Literal["one", "one-to-one"]:

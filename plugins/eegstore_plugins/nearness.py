@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -36,6 +36,25 @@ GALLERY: Final[Mapping[str, Any]] = {
 METRIC: Final[Mapping[str, Any]] = {
     "description": "How similar two rows are: their cosine, or minus their Euclidean distance."
 }
+
+
+@dataclass(frozen=True)
+class ComparedPairing:
+    """A pairing of trials and stimuli by two columns in a space that they share."""
+
+    query: str = field(metadata=QUERY)
+    gallery: str = field(default="stimuli/clip_image", metadata=GALLERY)
+    metric: Metric = field(default="cosine", metadata=METRIC)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The wide columns that are compared."""
+        return self.query, self.gallery
+
+    @property
+    def made_from(self) -> tuple[str, ...]:
+        """What decides the pairs."""
+        return self.reads
 
 
 @dataclass(frozen=True, eq=False)

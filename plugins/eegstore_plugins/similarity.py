@@ -11,11 +11,8 @@ import numpy as np
 from eegstore import Column, Pairs, Stimuli, Trials, hookimpl
 from eegstore_plugins.coupling import MAX_VALUES, assignment, capacity_of, sinkhorn
 from eegstore_plugins.nearness import (
-    GALLERY,
-    METRIC,
-    QUERY,
     Choice,
-    Metric,
+    ComparedPairing,
     Numbers,
     Space,
     Values,
@@ -41,7 +38,7 @@ def hubness(shared: Space, neighbours: int) -> Values:
 
 
 @dataclass(frozen=True)
-class SimilarityPairing:
+class SimilarityPairing(ComparedPairing):
     """Pairs each trial with the stimulus that is most similar to it in a space that they share.
 
     The score is what was largest: of ``nearest`` and ``assignment`` the similarity, of ``csls``
@@ -67,9 +64,6 @@ class SimilarityPairing:
     name: ClassVar[str] = "similarity"
     version: ClassVar[str] = "1"
 
-    query: str = field(metadata=QUERY)
-    gallery: str = field(default="stimuli/clip_image", metadata=GALLERY)
-    metric: Metric = field(default="cosine", metadata=METRIC)
     method: Literal["nearest", "csls", "sinkhorn", "assignment"] = field(
         default="nearest", metadata={"description": "How the stimulus follows from similarities."}
     )
@@ -105,16 +99,6 @@ class SimilarityPairing:
     def __post_init__(self) -> None:
         if self.k > 1 and self.method == "assignment":
             raise ValueError(f"k is {self.k}, expected 1: an assignment gives one stimulus")
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The wide columns that are compared."""
-        return self.query, self.gallery
-
-    @property
-    def made_from(self) -> tuple[str, ...]:
-        """What decides the pairs."""
-        return self.reads
 
     @property
     def cardinality(self) -> Cardinality:

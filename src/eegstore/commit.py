@@ -161,9 +161,9 @@ class Commit:
     """The next state of a store, gathered in memory and then put on the disk in order."""
 
     def __init__(self, store: Path, reused: Iterable[ColumnEntry]) -> None:
-        self._store = store
         from eegstore.documents import Documents  # it takes zarr, and that a quarter of a second
 
+        self._store = store
         self._documents = Documents()
         self._chunks: dict[str, bytes] = {}
         self.columns: list[ColumnEntry] = []
