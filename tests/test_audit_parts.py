@@ -168,13 +168,15 @@ def test_chance_is_the_mean_over_all_permutations(seed: int, n_strata: int) -> N
         for place, to in zip(places, drawn, strict=True):
             permuted[place] = predicted[list(to)]
         accuracies.append(np.mean(permuted[cluster] == label))
-    found = score(of, least=-10.0)
+    found = [score(of, least=-10.0, seed=of_draws) for of_draws in range(16)]
     observed = np.mean(predicted[cluster] == label)
-    assert found.accuracy == pytest.approx(observed)
-    assert found.chance == pytest.approx(np.mean(accuracies))
+    assert found[0].accuracy == pytest.approx(observed)
+    assert found[0].chance == pytest.approx(np.mean(accuracies))
     exact = np.mean(np.array(accuracies) >= observed - 1e-12)
-    # A run that ends at ten such permutations is off by a third of the value.
-    assert found.p_value == pytest.approx(exact, rel=1.2, abs=0.01)
+    # A run that ends at ten such permutations is off by a third of the value, and says a tenth too
+    # much on average; the mean of sixteen is off by a twelfth of it.
+    p_value = np.mean([one.p_value for one in found])
+    assert p_value == pytest.approx(exact, rel=0.5)
 
 
 def test_p_values_of_noise_are_no_smaller_than_they_say() -> None:
