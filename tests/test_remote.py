@@ -165,6 +165,19 @@ def test_what_is_no_store_is_refused(
     assert "\n" not in str(raised.value)
 
 
+def test_a_server_that_fails_is_no_damage(tmp_path: Path) -> None:
+    eegstore.build(recipe(), tmp_path / "s.zarr")
+    with serving() as bucket:
+        url = bucket.upload(tmp_path / "s.zarr", "unreachable.zarr")
+        options = bucket.options | {"retry_config": {"max_retries": 0}}
+        column = open_store(url, options).trials["eeg"]
+    for call in (lambda: column[0], lambda: open_store(url, options)):
+        with pytest.raises(InputError, match="cannot be reached .*; see to the network") as raised:
+            call()
+        assert str(raised.value).startswith(f"{url}/")
+        assert "\n" not in str(raised.value)
+
+
 def test_what_needs_a_folder_says_so(bucket: Bucket, tmp_path: Path) -> None:
     eegstore.build(recipe(), tmp_path / "s.zarr")
     store = open_store(bucket.upload(tmp_path / "s.zarr", "only-read.zarr"), bucket.options)

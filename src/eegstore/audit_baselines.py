@@ -42,8 +42,8 @@ def time_baseline(rows: Rows) -> Iterator[Finding]:
     Predictions are permuted within recordings: what tells of the recording is the other baseline's.
     """
     time, is_onset = _times(rows)
-    tried = (_nearest(rows, pair, time) for pair in _scored(rows))
-    found, result = _middle(rows, tried, rows.recording)
+    tried = ((pair.is_fold, _nearest(rows, pair, time)) for pair in _scored(rows))
+    found, result = _best(rows, tried, rows.recording)
     if result.above < LEAST or result.p_value >= P_VALUE:
         return
     right = np.flatnonzero(found.label == rows.label[found.row])
@@ -88,9 +88,9 @@ def _scored(rows: Rows) -> list[HeldOut]:
         Where there are none: a label that train does not have cannot be predicted.
     """
     label, pairs = rows.label, []
-    for train, test in rows.held_out:
+    for train, test, is_fold in rows.held_out:
         known = train[label[train] >= 0]
-        pairs.append(HeldOut(known, test[np.isin(label[test], label[known])]))
+        pairs.append(HeldOut(known, test[np.isin(label[test], label[known])], is_fold))
     pairs = [pair for pair in pairs if len(pair.test)]
     if not pairs:
         raise NotCheckedError("no trial that is scored has a label that is in train")
@@ -100,17 +100,25 @@ def _scored(rows: Rows) -> list[HeldOut]:
     return several
 
 
-def _middle(rows: Rows, tried: Iterable[Predicted], stratum: Codes) -> tuple[Predicted, Score]:
-    """What is predicted and its score; of several folds, the one whose p-value is in the middle.
+def _best(
+    rows: Rows, tried: Iterable[tuple[bool, Predicted]], stratum: Codes
+) -> tuple[Predicted, Score]:
+    """What is predicted and its score: of the test, or of a fold where folds can be predicted.
 
-    All folds together are all trials, whose chance unevenness each fold's train rows share.
+    Of several folds it is the one whose p-value is in the middle: all folds together are all
+    trials, whose chance unevenness each fold's train rows share.
     """
-    found = []
-    for one in tried:
+    of_folds, of_test = list[tuple[Predicted, Score]](), list[tuple[Predicted, Score]]()
+    for is_fold, one in tried:
         by = clusters(rows.label[one.row], one.label, stratum[one.row], one.origin)
-        found.append((one, score(by, LEAST)))
-    found.sort(key=lambda one: (one[1].p_value, -one[1].above))
-    return found[len(found) // 2]
+        (of_folds if is_fold else of_test).append((one, score(by, LEAST)))
+    of_folds.sort(key=_rarity)
+    return min([*of_folds[len(of_folds) // 2 :][:1], *of_test], key=_rarity)
+
+
+def _rarity(found: tuple[Predicted, Score]) -> tuple[float, float]:
+    """The least for what is least like chance."""
+    return found[1].p_value, -found[1].above
 
 
 def _nearest(rows: Rows, pair: HeldOut, time: NDArray[np.float64]) -> Predicted:
@@ -156,8 +164,8 @@ def identity_baseline(rows: Rows) -> Iterator[Finding]:
             f"all trials are of {names}" if names else "trials have no column 'subject' or "
             "'session'"
         )  # fmt: skip
-    tried = (_usual(rows, pair, sitting, subject) for pair in _scored(rows))
-    found, result = _middle(rows, tried, np.zeros(len(rows), dtype=np.int64))
+    tried = ((pair.is_fold, _usual(rows, pair, sitting, subject)) for pair in _scored(rows))
+    found, result = _best(rows, tried, np.zeros(len(rows), dtype=np.int64))
     # With few subjects no permutation is rare, however plain it is that each has one label.
     is_sure = result.above > SURE and len(np.unique(sitting[found.row])) > 1
     if result.above < LEAST or (result.p_value >= P_VALUE and not is_sure):

@@ -16,7 +16,8 @@ from eegstore.sketching import Signal, read_signal
 from eegstore.store import Store
 
 TRAIN: Final = "train"
-APART: Final = "unpaired"  # where built-in splits put what is neither trained on nor scored
+# Where built-in splits put what is neither trained on nor scored.
+APART: Final = ("unpaired", "gap")
 # What tells one recording from another, and one time that a person sat down from another.
 RECORDING: Final = ("subject", "session", "run")
 SITTING: Final = ("subject", "session")
@@ -37,6 +38,7 @@ class HeldOut(NamedTuple):
 
     train: Rows_
     test: Rows_
+    is_fold: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class Rows:
     @functools.cached_property
     def trial(self) -> Rows_:
         """int64, (row,): the rows of the table, but for those that are invalid or left apart."""
-        apart = self.store.trials["split"][:] == APART
+        apart = np.isin(self.store.trials["split"][:], APART)
         return np.flatnonzero(self.store.trials["valid"][:] & ~apart)
 
     def has(self, name: str) -> bool:
@@ -144,14 +146,15 @@ class Rows:
         """What is trained on and what is scored, for each fold and for the splits beside train."""
         self.need_parts()
         split, fold = self.column("split"), self.fold
-        pairs = [
-            HeldOut(np.flatnonzero(fold != one), np.flatnonzero(fold == one))
-            for one in np.unique(fold[fold >= 0])
-        ]
         names, counts = np.unique(split, return_counts=True)
-        train = TRAIN if TRAIN in names else names[np.argmax(counts)]
-        if len(names) > 1:
-            pairs.append(HeldOut(np.flatnonzero(split == train), np.flatnonzero(split != train)))
+        is_train = split == (TRAIN if TRAIN in names else names[np.argmax(counts)])
+        in_folds = (fold >= 0) & is_train
+        told = [(in_folds & (fold != one), fold == one, True) for one in np.unique(fold[fold >= 0])]
+        told.append((is_train, ~is_train, False))
+        pairs = [
+            HeldOut(np.flatnonzero(train), np.flatnonzero(test), is_fold)
+            for train, test, is_fold in told
+        ]
         return [pair for pair in pairs if len(pair.train) and len(pair.test)]
 
     def groups(self, names: Sequence[str]) -> Rows_:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,47 +16,69 @@ from eegstore.wording import plural
 def overlapping_windows(rows: Rows) -> Iterator[Finding]:
     """Trials cut so close to each other that they share samples, in different splits."""
     rows.need_parts()
-    onset, recording = rows.onset, rows.recording
-    spec = rows.store.trials["eeg"].spec
-    times = np.asarray(spec.coords["time"], dtype=np.float64)
-    # Trials that share their last and first sample are as far apart as they are long.
-    reach = times[-1] - times[0] + 0.5 / float(spec.attrs["sfreq"])
-    order = np.lexsort((onset, recording))
-    gap, other = _nearest_of_others(onset[order], recording[order], rows.part[order])
-    at = np.flatnonzero(gap < reach)
-    if len(at):
+    sfreq = float(rows.store.trials["eeg"].spec.attrs["sfreq"])
+    span = (rows.n_valid - 1) / sfreq
+    at = np.flatnonzero(span >= 0)
+    order = at[np.lexsort((rows.onset[at], rows.recording[at]))]
+    onset, span = rows.onset[order], span[order]
+    # Trials that share their last and first sample are as far apart as the first is long.
+    pairs = overlapping(onset, onset + span + 0.5 / sfreq, rows.recording[order], rows.part[order])
+    if len(pairs):
+        n_trials = len(np.unique(pairs))
         examples = (
-            f"{rows.where(order[one])} and {rows.where(order[other[one]])}: "
-            f"{gap[one]:.3g} s apart, {times[-1] - times[0]:.3g} s long"
-            for one in at[other[at] > at].tolist()
+            f"{rows.where(order[one])} and {rows.where(order[other])}: "
+            f"{onset[other] - onset[one]:.3g} s apart, {span[one]:.3g} s long"
+            for one, other in pairs.tolist()
         )
         yield Finding(
             "overlapping-windows",
             "error",
-            len(at),
-            f"{plural(len(at), 'trial')} that share samples with a trial of another split",
+            n_trials,
+            f"{plural(n_trials, 'trial')} that share samples with a trial of another split",
             few(examples),
             'Split with [split] plugin = "block" or "session", or cut shorter trials.',
         )
 
 
-def _nearest_of_others(
-    onset: NDArray[np.float64], recording: NDArray[np.int64], part: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Seconds to the nearest trial of another part in the recording, and its place; in order.
+def overlapping(
+    onset: NDArray[np.float64],
+    end: NDArray[np.float64],
+    recording: NDArray[np.int64],
+    part: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """int64, (pair, 2): places of trials of two parts of which the first ends after the second's
+    onset; every trial that has such a partner is in a pair.
 
-    In the order of time that is the end of the stretch of one part before, or the start of the
-    next: two trials of any two parts that overlap have such a pair between them.
+    The arguments are (trial,), in the order of their recordings and there of their onsets. With a
+    later trial each is asked of the next that is of another part, with an earlier one of the one
+    of another part that ends last.
     """
-    n = len(onset)
+    place = np.arange(len(onset))
     new = np.flatnonzero((np.diff(part) != 0) | (np.diff(recording) != 0)) + 1
-    stretch = np.searchsorted(new, np.arange(n), side="right")
-    before = np.concatenate([[-1], new - 1])[stretch]
-    after = np.concatenate([new, [-1]])[stretch]
-    gap, place = np.full(n, np.inf), np.full(n, -1, dtype=np.int64)
-    for other in (before, after):
-        there = (other >= 0) & (recording[other] == recording)
-        distance = np.where(there, abs(onset[other] - onset), np.inf)
-        place = np.where(distance < gap, other, place)
-        gap = np.minimum(gap, distance)
-    return gap, place
+    after = np.concatenate([new, [-1]])[np.searchsorted(new, place, side="right")]
+    before = np.full(len(onset), -1)
+    for one in np.unique(part).tolist():
+        last = _last_to_end(end, recording, part == one)
+        ends = np.where(last >= 0, end[last], -np.inf)
+        is_later = (part != one) & (ends > np.where(before >= 0, end[before], -np.inf))
+        before[is_later] = last[is_later]
+    pairs = np.concatenate([np.stack([place, after], 1), np.stack([before, place], 1)])
+    pairs = pairs[(pairs >= 0).all(axis=1)]
+    first, second = pairs.T
+    is_shared = (recording[first] == recording[second]) & (onset[second] < end[first])
+    shared: NDArray[np.int64] = np.unique(pairs[is_shared], axis=0)
+    return shared
+
+
+def _last_to_end(
+    end: NDArray[np.float64], recording: NDArray[np.int64], is_one: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """int64, (trial,): of some trials, the one up to here that ends last in the recording; or -1."""
+    place = np.full(len(end), -1)
+    for _, of_one in itertools.groupby(np.flatnonzero(is_one).tolist(), recording.__getitem__):
+        rows = np.array(list(of_one))
+        ends = np.maximum.accumulate(end[rows])
+        place[rows] = rows[np.maximum.accumulate(np.where(end[rows] == ends, np.arange(len(rows)), 0))]
+    # What comes between takes that of the nearest before it.
+    nearest = np.maximum.accumulate(np.where(is_one, np.arange(len(end)), -1))
+    return np.where((nearest >= 0) & (recording[nearest] == recording), place[nearest], -1)

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
@@ -75,8 +76,8 @@ class RemotePath:
         ------
         FileNotFoundError
             Where there is no such object, or another.
-        OSError
-            Where it cannot be read.
+        InputError
+            Where it cannot be reached.
         """
         import obstore
 
@@ -88,7 +89,16 @@ class RemotePath:
 
     @property
     def _store(self) -> Any:
-        return _opened(self._url, tuple(sorted(self._options.items())), os.getpid())
+        text = repr(sorted(self._options.items()))
+        return _opened(self._url, Options(text, self._options), os.getpid())
+
+
+@dataclass(frozen=True)
+class Options:
+    """Those of a client, known by their text: they may hold what has no hash."""
+
+    text: str
+    values: Mapping[str, Any] = field(compare=False)
 
 
 class Fetched:
@@ -180,13 +190,13 @@ def _waiting(_process: int) -> ThreadPoolExecutor:
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(url: str, options: tuple[tuple[str, Any], ...], _process: int) -> Any:
+def _opened(url: str, options: Options, _process: int) -> Any:
     """One client for all files of a store; that of its parent does not work in a fork."""
     try:
         from obstore.store import from_url
     except ImportError:
         raise InputError(f"{url}: needs obstore; run: pip install 'eegstore[remote]'") from None
-    given = dict(options)
+    given = dict(options.values)
     if str(given.get("endpoint", "")).startswith("http://"):
         given["client_options"] = {"allow_http": True} | dict(given.get("client_options", {}))
     try:
@@ -196,7 +206,8 @@ def _opened(url: str, options: tuple[tuple[str, Any], ...], _process: int) -> An
 
 
 def _asked(path: RemotePath, ask: Callable[[], Got]) -> Got:
-    """What a request gives; obstore's errors as those of a file system."""
+    """What a request gives. A file that is not there is as in a folder; a network or a server that
+    fails says nothing of the store, and must not pass for its damage."""
     from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
     try:
@@ -204,7 +215,10 @@ def _asked(path: RemotePath, ask: Callable[[], Got]) -> Got:
     except (NotFoundError, FileNotFoundError, PreconditionError) as error:
         raise FileNotFoundError(2, _first_line(error), str(path)) from None
     except BaseError as error:
-        raise OSError(5, _first_line(error), str(path)) from None
+        raise InputError(
+            f"{path}: cannot be reached ({_first_line(error)}); see to the network, the endpoint and "
+            "the credentials, and try again"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:
