@@ -22,22 +22,25 @@ from eegstore.findings import Finding
 from handbook import ROOT, commands
 from handbook import blocks as code_blocks
 from samples import write_npy
-from studies import CONCEPTS, LEAKS, clean, everything, favour_by_subject, path
+from studies import CONCEPTS, LEAKS, SFREQ, clean, everything, favour_by_subject, order_by_label, path
 
 NAMES = [check.name for check in CHECKS]
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Blocks go round three folds; or each trial does."""
+    """Blocks go round three folds; or each trial does. Or two blocks of a session are the test."""
 
     name: ClassVar[str] = "three-folds"
     version: ClassVar[str] = "1"
     whole: bool = True
+    with_test: bool = False
 
     def __call__(self, trials: Any, stimulus: Any, stimuli: Any) -> Splits:
         number = trials.columns["block"] if self.whole else np.arange(trials.n_trials)
-        return Splits(np.full(trials.n_trials, "train"), (number % 3).astype(np.int64))
+        is_test = self.with_test & np.isin(trials.columns["block"], (2, 5))
+        fold = np.where(is_test, -1, number % 3).astype(np.int64)
+        return Splits(np.where(is_test, "test", "train"), fold)
 
 
 @dataclass(frozen=True)
@@ -206,13 +209,90 @@ def test_what_a_split_holds_out_decides_how_bad_sharing_is(blocks: Path) -> None
 
 
 def test_stimuli_that_a_split_by_subject_shares_are_noted(tmp_path: Path) -> None:
+    """Whether the plugin says so, or the trials: who is held out, and sees what train sees."""
     study = clean()
     study["split"][:] = np.where(study["subject"] == 3, "test", "train")
     store = study.build(tmp_path)
-    assert of(audit(store), "stimulus-across-splits").severity == "error"
-    shared = of(audit(split_by(store, "subject")), "stimulus-across-splits")
-    assert shared.severity == "note"
-    assert "holds out subjects, not images" in shared.what
+    for made in (store, split_by(store, "subject")):
+        shared = of(audit(made), "stimulus-across-splits")
+        assert shared.severity == "note"
+        assert "holds out subjects, not images" in shared.what
+    assert of(audit(split_by(store, "stimulus")), "stimulus-across-splits").severity == "error"
+
+
+def test_a_few_shared_stimuli_of_another_subject_are_a_slip(tmp_path: Path) -> None:
+    study = clean()
+    study["split"][:] = np.where(study["subject"] == 3, "test", "train")
+    study.show()
+    study["stimulus_key"][study.at(split="test")[0]] = path(0, 1)
+    study["label"][study.at(split="test")[0]] = 0
+    found = of(audit(study.build(tmp_path)), "stimulus-across-splits")
+    assert (found.severity, found.count) == ("error", 1)
+
+
+def test_the_gap_that_keeps_splits_apart_is_in_none(tmp_path: Path) -> None:
+    """Windows of half a second, one each 0.2 s: those at the border are put into the gap."""
+    study = clean()
+    study.columns["onset"] = 0.2 * study["onset"] / 1.5
+    split = {"plugin": "chronological", "test_size": 0.3}
+    whole = {"plugin": "chronological", "test_size": 0.3, "gap": 3}
+    (tmp_path / "gap").mkdir()
+    assert "overlapping-windows" in serious(audit(study.build(tmp_path, split=split)))
+    store = study.build(tmp_path / "gap", split=whole)
+    found = audit(store)
+    assert set(store.trials["split"][:]) == {"train", "test", "gap"}
+    assert "overlapping-windows" not in {one.check for one in found}
+    assert not [one for one in found if "gap" in " ".join(one.examples)]
+
+
+def test_padding_is_shared_with_nobody(tmp_path: Path) -> None:
+    """Trials 0.2 s apart in arrays of half a second, of which an eighth of a second was recorded."""
+    study = clean()
+    study.columns["onset"] = 0.2 / 1.5 * study["onset"]
+    study.columns["split"] = np.where(np.arange(len(study["label"])) % 2 == 1, "test", "train")
+    study.show()
+    found = {}
+    for n_samples in (study.eeg.shape[-1], study.eeg.shape[-1] // 4):
+        folder = tmp_path / str(n_samples)
+        folder.mkdir()
+        study.columns["n_samples"] = np.full(len(study["label"]), n_samples)
+        study.eeg[..., n_samples:] = 0
+        found[n_samples] = {one.check for one in audit(study.build(folder))}
+    assert [("overlapping-windows" in one) for one in found.values()] == [True, False]
+
+
+def test_mains_in_one_phase_make_no_copies(tmp_path: Path) -> None:
+    study = clean()
+    n_trials, _, n_times = study.eeg.shape
+    step = study.rng.normal(size=study.eeg.shape).cumsum(axis=-1)
+    phase = study.rng.uniform(0, 2 * np.pi, (n_trials, 1, 1))
+    mains = np.sin(2 * np.pi * 50 * np.arange(n_times) / SFREQ + phase)
+    study.eeg[:] = step + 30 * step.std() * mains
+    copied, shown = study.at(split="test")[5], study.at(split="train")[5]
+    found = audit(study.build(tmp_path))
+    assert "near-duplicate-trials" not in {one.check for one in found}
+    (tmp_path / "copied").mkdir()
+    study.eeg[copied] = 2 * study.eeg[shown]
+    found = audit(study.build(tmp_path / "copied"))
+    assert of(found, "near-duplicate-trials").count == 2
+
+
+def test_a_session_that_a_split_within_sessions_leaves_whole_is_no_slip(tmp_path: Path) -> None:
+    study = clean()
+    study.move(study.at(session=0, split="test"), "train")
+    store = study.build(tmp_path)
+    assert of(audit(store), "session-across-splits").severity == "warning"
+    for plugin in ("random", "block", "chronological", "concept", "stimulus"):
+        assert of(audit(split_by(store, plugin)), "session-across-splits").severity == "note"
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_leak_of_the_test_is_not_outvoted_by_folds(tmp_path: Path) -> None:
+    """Each train block has a label of its own, and each test block that of its neighbour."""
+    study = clean()
+    order_by_label(study)
+    store = study.build(tmp_path, split={"plugin": "three-folds", "with_test": True})
+    assert of(audit(store), "time-baseline").severity == "error"
 
 
 @pytest.mark.usefixtures("_installed")

@@ -16,7 +16,7 @@ from PIL import Image
 from eegstore import ColumnSpec, sketching
 from eegstore.audit_images import HASH_ALIKE, perceptual_hash
 from eegstore.audit_signal import SKETCH_ALIKE
-from eegstore.audit_time import _nearest_of_others
+from eegstore.audit_time import overlapping
 from eegstore.chance import clusters, score
 from eegstore.neighbours import LEAF_ROWS, partners
 from eegstore.sketching import Projections, read_signal
@@ -135,22 +135,27 @@ def test_moments_are_those_of_the_samples_that_are_recorded() -> None:
     np.testing.assert_allclose(std, recorded.std(axis=1), rtol=1e-5)
 
 
-@given(SEEDS, st.integers(2, 40), st.integers(1, 4), st.integers(1, 3))
+@given(SEEDS, st.integers(1, 40), st.integers(1, 4), st.integers(1, 3), st.booleans())
 @settings(deadline=None)
-def test_the_nearest_trial_of_another_part_is_as_far_as_a_search_finds_it(
-    seed: int, n: int, n_parts: int, n_recordings: int
+def test_trials_that_overlap_one_of_another_part_are_those_that_a_search_finds(
+    seed: int, n: int, n_parts: int, n_recordings: int, of_one_length: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     onset = np.round(rng.random(n) * 20, 1)
     recording, part = rng.integers(0, n_recordings, n), rng.integers(0, n_parts, n)
     order = np.lexsort((onset, recording))
     onset, recording, part = onset[order], recording[order], part[order]
-    gap, place = _nearest_of_others(onset, recording, part)
-    others = (recording[:, None] == recording) & (part[:, None] != part)
-    distance = np.where(others, abs(onset[:, None] - onset), np.inf)
-    np.testing.assert_array_equal(gap, distance.min(axis=1))
-    for row in np.flatnonzero(np.isfinite(gap)).tolist():
-        assert distance[row, place[row]] == gap[row]
+    end = onset + (0.55 if of_one_length else np.round(rng.random(n) * 3, 1) + 0.05)
+    place = np.arange(n)
+    overlap = (
+        (recording[:, None] == recording)
+        & (part[:, None] != part)
+        & (place[:, None] < place)
+        & (onset < end[:, None])
+    )
+    pairs = overlapping(onset, end, recording, part)
+    assert all(overlap[one, other] for one, other in pairs.tolist())
+    assert np.unique(pairs).tolist() == np.flatnonzero(overlap.any(0) | overlap.any(1)).tolist()
 
 
 @given(SEEDS, st.integers(1, 2))
@@ -177,6 +182,14 @@ def test_chance_is_the_mean_over_all_permutations(seed: int, n_strata: int) -> N
     # much on average; the mean of sixteen is off by a twelfth of it.
     p_value = np.mean([one.p_value for one in found])
     assert p_value == pytest.approx(exact, rel=0.5)
+
+
+def test_of_few_clusters_with_many_trials_none_is_left_out() -> None:
+    """Ten people, each with one label, and six thousand trials of each."""
+    cluster = np.repeat(np.arange(10), 6000)
+    label = cluster % 5
+    of = clusters(label, label, np.zeros(60_000, dtype=np.int64), cluster)
+    assert score(of, least=0.0).p_value < 1e-3
 
 
 def test_p_values_of_noise_are_no_smaller_than_they_say() -> None:

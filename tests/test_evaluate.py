@@ -32,7 +32,7 @@ from eegstore.evaluate import evaluate
 from eegstore.recording import record_evaluation
 from eegstore.retrieval import ranks
 from eegstore.root import beside
-from eegstore.rounds import concepts, first_of_content
+from eegstore.rounds import Asker, concepts, first_of_content
 from handbook import ROOT, commands
 from planted_images import HOG, planted, write_images
 from samples import recipe
@@ -184,6 +184,14 @@ def test_images_of_one_content_are_one_candidate(tmp_path: Path) -> None:
     assert first_of_content(store).tolist() == [0, 1, 2, 3, 1, 5]
     found = evaluate(store, "eeg", "hog", split="train", target="concept", **QUICK)
     assert found.n_gallery == 5
+    # One image of two concepts: whoever is shown it may find what is of either.
+    eeg, hog = store.trials["eeg"], store.stimuli["hog"]
+    asker = Asker(store, eeg, hog, "concept", "split", "none")
+    n_right = asker.ask("train", np.arange(30)).n_right
+    stimulus = store.trials["stimulus"][:]
+    assert {row: set(n_right[stimulus == row].tolist()) for row in range(6)} == {
+        0: {2}, 1: {2}, 2: {2}, 3: {2}, 4: {3}, 5: {1}
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -247,16 +255,18 @@ class LikenessByFold(Likeness):
 
 @dataclass(frozen=True)
 class Twice:
-    """Each trial with the stimulus of its key, and the one after it."""
+    """Each trial with the stimulus of its key, and the one after it, or another each time."""
 
     name: ClassVar[str] = "twice"
     version: ClassVar[str] = "1"
     made_from: tuple[str, ...] = field(default=("stimulus_key",), metadata={"description": "-"})
+    turning: bool = field(default=False, metadata={"description": "-"})
 
     def __call__(self, trials: Any, stimuli: Any, columns: Any) -> Any:
         rows = {path: row for row, path in enumerate(stimuli.image_path.tolist())}
         shown = np.array([rows[key] for key in trials.stimulus_key.tolist()])
-        after = (shown + 1) % len(rows)
+        turn = np.arange(len(shown)) // len(rows) if self.turning else 0
+        after = (shown + 1 + turn) % len(rows)
         ones = np.ones(len(shown), np.float32)
         return Pairs(shown, ones, after[:, None], ones[:, None] / 2)
 
@@ -366,6 +376,34 @@ def test_what_lies_behind_a_column_is_told(tmp_path: Path) -> None:
     found = evaluate(store, "likeness", "hog", **QUICK)
     told = "trials/likeness is computed from trials/eeg, which the pairs were made from"
     assert told in found.warnings
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_what_lies_behind_pairs_by_label_is_told(tmp_path: Path) -> None:
+    """A ridge regression of the label finds the concept, and no EEG is in it."""
+    ridge = {"plugin": "ridge", "target": "stimuli/hog", "input": "label"}
+    store = planted(
+        tmp_path, noise=2.0, splits={0: "train"}, pairing=LABEL, extract=[HOG, ridge],
+    )  # fmt: skip
+    found = evaluate(store, "ridge", "hog", target="concept", **QUICK)
+    told = "trials/ridge is computed from trials/label, which the pairs were made from"
+    assert told in found.warnings
+    plain = planted(
+        tmp_path / "eeg", noise=2.0, splits={0: "train"}, pairing=LABEL,
+        extract=[HOG, {"plugin": "ridge", "target": "stimuli/hog"}],
+    )  # fmt: skip
+    found = evaluate(plain, "ridge", "hog", target="concept", **QUICK)
+    assert not [one for one in found.warnings if "is computed from" in one]
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_an_average_of_trials_with_other_stimuli_besides_is_refused(tmp_path: Path) -> None:
+    store = planted(tmp_path, noise=2.0, pairing={"plugin": "twice"})
+    assert evaluate(store, "eeg", "hog", average="stimulus", **QUICK).n_query == 48
+    turning = {"plugin": "twice", "turning": True}
+    store = planted(tmp_path / "turning", noise=2.0, pairing=turning)
+    with pytest.raises(InputError, match="differ in their further stimuli"):
+        evaluate(store, "eeg", "hog", average="stimulus", **QUICK)
 
 
 @pytest.mark.usefixtures("_plugins")

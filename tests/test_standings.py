@@ -73,17 +73,33 @@ def test_several_answers_and_classes_of_items_are_right():
         assert found.values["map"][query] == pytest.approx(precision)
 
 
-def test_permuted_sums_are_those_of_permuted_targets():
+def reciprocal_ranks(queries, gallery, item_class):
+    """float64, (query, class): of the best item of each class."""
+    scores = unit(queries) @ unit(gallery).T
+    best = np.stack([scores[:, item_class == one].max(1) for one in range(item_class.max() + 1)], 1)
+    return 1 / (1 + (scores[:, None, :] > best[:, :, None]).sum(-1))
+
+
+def over_groups(reciprocal, wanted, group):
+    """The sum over groups of the mean of their queries, each of which wants a class."""
+    own = reciprocal[np.arange(len(wanted)), wanted]
+    return sum(own[group == one].mean() for one in np.unique(group))
+
+
+@pytest.mark.parametrize("part_values", [1 << 21, 700])
+@pytest.mark.parametrize("n_perm", [5, 30])
+def test_permuted_sums_are_those_of_permuted_targets(monkeypatch, part_values, n_perm):
+    monkeypatch.setattr("eegstore.standings.PART_VALUES", part_values)
     queries, gallery = vectors(60, 6, 6), vectors(20, 6, 7)
     targets = np.random.default_rng(8).integers(0, 20, 60)
     one = asked(queries, gallery, targets)
-    shuffled = shuffles(len(one.group_class), 30, np.random.default_rng(9))
+    shuffled = shuffles(len(one.group_class), n_perm, np.random.default_rng(9))
     found = standing(one, shuffled, (2,))
-    for turn, total in zip(shuffled, found.permuted, strict=True):
-        others = one.group_class[turn][one.group]
-        better = ranks(queries, gallery, others).n_better
-        assert total == pytest.approx(np.sum(1 / (1 + better)))
-    assert found.observed == pytest.approx(found.values["mrr"].sum())
+    reciprocal = reciprocal_ranks(queries, gallery, np.arange(20))
+    wanted = [one.group_class[turn][one.group] for turn in shuffled]
+    expected = [over_groups(reciprocal, some, one.group) for some in wanted]
+    np.testing.assert_allclose(found.permuted, expected, atol=1e-12)
+    assert found.observed == pytest.approx(over_groups(reciprocal, targets, one.group))
 
 
 def test_the_permuted_right_item_of_a_class_is_its_best():
@@ -93,11 +109,9 @@ def test_the_permuted_right_item_of_a_class_is_its_best():
     one = asked(queries, gallery, right, item_class, np.arange(12), right)
     shuffled = shuffles(12, 5, np.random.default_rng(0))
     found = standing(one, shuffled, (2,))
-    scores = unit(queries) @ unit(gallery).T
+    reciprocal = reciprocal_ranks(queries, gallery, item_class)
     for turn, total in zip(shuffled, found.permuted, strict=True):
-        wanted = right[turn]
-        best = [scores[query, item_class == wanted[query]].max() for query in range(12)]
-        assert total == pytest.approx(np.sum(1 / (1 + (scores > np.array(best)[:, None]).sum(1))))
+        assert total == pytest.approx(over_groups(reciprocal, right[turn], np.arange(12)))
 
 
 def test_a_p_value_of_few_groups_is_that_of_every_permutation():
@@ -107,10 +121,9 @@ def test_a_p_value_of_few_groups_is_that_of_every_permutation():
     queries = (queries + 0.8 * gallery[targets]).astype(np.float32)
     one = asked(queries, gallery, targets)
     found = standing(one, shuffles(5, 1000, np.random.default_rng(0)), (2,))
-    sums = []
-    for turn in itertools.permutations(range(5)):
-        better = ranks(queries, gallery, np.array(turn)[targets]).n_better
-        sums.append(np.sum(1 / (1 + better)))
+    reciprocal = reciprocal_ranks(queries, gallery, np.arange(5))
+    turns = [np.array(turn)[targets] for turn in itertools.permutations(range(5))]
+    sums = [over_groups(reciprocal, turn, targets) for turn in turns]
     expected = np.mean(np.array(sums) >= sums[0] - 1e-9)
     assert p_value(found.observed, found.permuted) == pytest.approx(expected)
     assert 1 / 120 <= expected < 0.5
@@ -129,6 +142,37 @@ def test_p_values_are_uniform_where_queries_know_nothing():
         found.append(p_value(result.observed, result.permuted) - rng.random() / 100)
     assert stats.kstest(found, "uniform").pvalue > 0.01
     assert np.mean(np.array(found) <= 0.05) < 0.1
+
+
+def counted(n_trials, seed, knows):
+    """Queries that prefer what is frequent: one vector, ``knows`` of their own, and noise."""
+    targets = np.repeat(np.arange(len(n_trials)), n_trials)
+    gallery = np.eye(len(n_trials), dtype=np.float32)
+    usual = np.asarray(n_trials, np.float32) / max(n_trials)
+    noise = 0.3 * vectors(len(targets), len(n_trials), [26, seed])
+    return asked(usual + knows * gallery[targets] + noise, gallery, targets)
+
+
+def test_a_model_that_answers_with_what_is_frequent_knows_nothing():
+    frequent = np.array([50, 40, 30, 20, 10], np.float32)
+    targets = np.repeat(np.arange(5), frequent.astype(int))
+    one = asked(np.tile(frequent, (150, 1)), np.eye(5, dtype=np.float32), targets)
+    found = standing(one, shuffles(5, 1000, np.random.default_rng(0)), ())
+    assert found.values["mrr"].mean() > 0.5  # a random order has 0.46
+    assert p_value(found.observed, found.permuted) == 1
+
+
+def test_p_values_are_no_smaller_than_they_say_where_groups_differ_and_the_large_are_preferred():
+    n_trials, found = np.arange(1, 13), []
+    for seed in range(200):
+        rng = np.random.default_rng([27, seed])
+        result = standing(counted(n_trials, seed, 0.0), shuffles(12, 99, rng), ())
+        found.append(p_value(result.observed, result.permuted))
+    for level in (0.05, 0.2, 0.5):
+        assert np.mean(np.array(found) <= level) < level + 2.5 * np.sqrt(level / 200)
+    knows = counted(n_trials, 0, 0.5)
+    result = standing(knows, shuffles(12, 999, np.random.default_rng(0)), ())
+    assert p_value(result.observed, result.permuted) <= 2 / 1000
 
 
 def test_p_values_are_small_where_queries_know():

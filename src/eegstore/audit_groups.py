@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from eegstore.findings import Finding, NotCheckedError, Severity, few
 from eegstore.wording import plural
 
 Codes = NDArray[np.int64]
+# Splits that divide what was recorded in a session, of which some may be whole by chance.
+WITHIN: Final = ("random", "block", "chronological", "concept", "stimulus")
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +178,9 @@ def _groups(rows: Rows, found: Spread, torn: Codes, names: tuple[str, ...]) -> I
 def session_across_splits(rows: Rows) -> Iterator[Finding]:
     """Trials of one session in more than one split.
 
-    Where that holds of every session it is how most studies of a subject are made, to be said
-    beside a score. Where some are whole and others torn, or the split is by session, it is a slip.
+    Where that holds of every session, or the split is known to ask for something else, it is how
+    most studies of a subject are made, to be said beside a score. Where some are whole and others
+    torn, or the split is by session, it is a slip.
     """
     rows.need_parts()
     rows.column("session")
@@ -185,11 +188,12 @@ def session_across_splits(rows: Rows) -> Iterator[Finding]:
     torn, n_sessions = found.torn, len(found.counts)
     if not len(torn):
         return
-    is_usual = len(torn) == n_sessions and rows.split_plugin != "session"
+    is_by_session = rows.split_plugin == "session"
+    is_usual = not is_by_session and (len(torn) == n_sessions or rows.split_plugin in WITHIN)
     what = f"{len(torn):,} of {plural(n_sessions, 'session')} in more than one split"
     yield Finding(
         "session-across-splits",
-        "note" if is_usual else "error" if rows.split_plugin == "session" else "warning",
+        "note" if is_usual else "error" if is_by_session else "warning",
         len(torn),
         what,
         few(_groups(rows, found, torn, SITTING)),

@@ -91,7 +91,7 @@ def _difference(pair: HeldOut, label: NDArray[np.int64]) -> tuple[float, float]:
     """Total variation between the labels that both have, and the p-value of homogeneity."""
     from scipy import stats
 
-    train, test = (label[one][label[one] >= 0] for one in pair)
+    train, test = (label[one][label[one] >= 0] for one in pair[:2])
     both = np.intersect1d(train, test)
     if len(both) < 2:
         return 0.0, 1.0

@@ -29,6 +29,8 @@ HOLDS_OUT: Final = {
     "block": "blocks",
     "chronological": "the end of each recording",
 }
+# Those of which it is known that they hold out none of these.
+DRAWN: Final = ("random", "stimulus", "concept")
 Listener = Callable[[str, int, int], None]
 Rows_ = NDArray[np.int64]
 
@@ -194,8 +196,33 @@ class Rows:
 
     @property
     def shares_stimuli(self) -> str:
-        """What the split holds out where that is not images; else empty."""
-        return "" if self.is_zero_shot else HOLDS_OUT.get(self.split_plugin, "")
+        """What the split holds out where that is not images; else empty.
+
+        Of a split of which nobody knows, it is told by the trials: whole subjects or whole sessions
+        are held out, and shown what train was shown.
+        """
+        if self.is_zero_shot:
+            return ""
+        if self.split_plugin in HOLDS_OUT or self.split_plugin in DRAWN:
+            return HOLDS_OUT.get(self.split_plugin, "")
+        held_out = {"subjects": ("subject",), "sessions": SITTING}
+        whole = [what for what, names in held_out.items() if self._is_whole(self.groups(names))]
+        return whole[0] if whole and self._all_are_known else ""
+
+    def _is_whole(self, group: Rows_) -> bool:
+        """Whether there are several groups, each of them in one part."""
+        pairs = np.unique(np.stack([group, self.part], axis=1), axis=0)
+        return 1 < len(np.unique(group)) == len(pairs)
+
+    @property
+    def _all_are_known(self) -> bool:
+        """Whether every stimulus that is scored is one that train was shown."""
+        row, stimulus = self.shown
+        content = self.store.stimuli["content_id"][:][stimulus]
+        return all(
+            np.isin(content[np.isin(row, pair.test)], content[np.isin(row, pair.train)]).all()
+            for pair in self.held_out
+        )
 
     @functools.cached_property
     def signal(self) -> Signal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from eegstore.sketching import BLOCK_BYTES, Signal, lines, without_trend
 from eegstore.wording import plural
 
 ALIKE: Final = 0.99  # correlation from which on two trials are copies
+MAINS_HZ: Final = (50.0, 100.0, 150.0, 60.0, 120.0, 180.0)
 ROUNDING: Final = 1e-18  # of a power in double precision; one in single leaves 1e-15
 SKETCH_ALIKE: Final = 0.96  # a sketch of copies is off by a little
 # A normaliser leaves float32's rounding; a part of the rows is off by what rows differ.
@@ -32,7 +34,9 @@ def near_duplicate_trials(rows: Rows) -> Iterator[Finding]:
     exact = _exact(rows, signal.checksum)
     found = partners(signal.sketch, rows.part, SKETCH_ALIKE)
     near = [_pairs(one) for one in found]
-    pairs = np.concatenate([exact, *(_alike(rows, one) for one in near)])
+    spec = rows.store.trials["eeg"].spec
+    judge = functools.partial(_is_alike, basis=usual(spec.shape[1], float(spec.attrs["sfreq"])))
+    pairs = np.concatenate([exact, *(one[_judged(rows, one, judge)] for one in near)])
     pairs = np.unique(np.sort(pairs, axis=1), axis=0)
     torn = rows.part[pairs[:, 0]] != rows.part[pairs[:, 1]]
     if torn.any():
@@ -91,11 +95,6 @@ def _pairs_of_two(pairs: Pairs) -> Pairs:
     return np.unique(np.sort(distinct, axis=1), axis=0)
 
 
-def _alike(rows: Rows, pairs: Pairs) -> Pairs:
-    """The pairs that are correlated."""
-    return pairs[_judged(rows, pairs, _is_alike)]
-
-
 def _judged(rows: Rows, pairs: Pairs, judge: Any) -> NDArray[np.bool_]:
     """bool, (pair,): what is said of both trials; they are read a few at a time."""
     eeg = rows.store.trials["eeg"]
@@ -119,8 +118,21 @@ def _is_equal(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[n
     return equal
 
 
-def _is_alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.bool_]:
-    basis = lines(one.shape[-1])
+def usual(n_times: int, sfreq: float) -> NDArray[np.float64]:
+    """float64, (time, basis): what trials have in common that are no copies: offset, trend, mains.
+
+    In an unfiltered recording the mains may be all but the whole of a trial, and trials that meet
+    them in one phase are then as alike as copies.
+    """
+    waves = [hz for hz in MAINS_HZ if 2 * hz < sfreq]
+    phase = 2j * np.pi * np.outer(np.arange(n_times) / sfreq, waves)
+    basis = np.concatenate([lines(n_times), np.exp(phase).real, np.exp(phase).imag], axis=1)
+    return np.linalg.qr(basis)[0] if n_times > 2 * basis.shape[1] else lines(n_times)
+
+
+def _is_alike(
+    one: NDArray[np.float32], other: NDArray[np.float32], basis: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     first, second = without_trend(one, basis), without_trend(other, basis)
     power = [(signal**2).sum(axis=-1) for signal in (first, second)]
     # A flat channel says nothing: what is left of it is rounding.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 N_PERMUTATIONS: Final = 1999
 ENOUGH: Final = 10  # as many permutations that score as well say that it is chance
 MOST_TRIALS: Final = 20_000
+LEAST_CLUSTERS: Final = 500  # of fewer no permutation is rare
 Codes = NDArray[np.int64]
 
 
@@ -84,7 +85,7 @@ def _expected(of: Clusters) -> NDArray[np.float64]:
 
 def _some(of: Clusters, seed: int) -> Clusters:
     """The clusters, or a random choice of so many that they are soon permuted."""
-    share = MOST_TRIALS / len(of.label)
+    share = max(MOST_TRIALS / len(of.label), LEAST_CLUSTERS / len(of.predicted))
     if share >= 1:
         return of
     chance = np.random.Generator(np.random.PCG64(seed))

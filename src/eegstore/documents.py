@@ -16,8 +16,8 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
+from eegstore.arrays import narrow_content
 from eegstore.attributes import DOCUMENT, StoreAttributes, document_bytes, sealed
-from eegstore.root import chunk_path
 from eegstore.shards import Layout, fill_value
 
 
@@ -79,9 +79,9 @@ class Documents:
     def add_narrow(
         self, path: str, values: NDArray[Any], dims: tuple[str, ...], attributes: Mapping[str, Any]
     ) -> bytes:
-        """An array of one chunk, whose bytes it returns."""
+        """An array of one chunk, whose content it returns."""
         text = values.dtype.kind == "U"
-        array = zarr.create_array(
+        zarr.create_array(
             self._memory,
             name=path,
             shape=values.shape,
@@ -92,11 +92,8 @@ class Documents:
             filters=None,
             dimension_names=dims,
             attributes=dict(attributes),
-            config={"write_empty_chunks": True},
         )
-        array[...] = values.astype(object) if text else values
-        content: bytes = self._buffers.pop(chunk_path(path, values.ndim)).to_bytes()
-        return content
+        return narrow_content(values)
 
     def files(self) -> dict[str, bytes]:
         """Path to bytes of every document but the root's: arrays first, then their groups."""

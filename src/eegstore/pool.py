@@ -72,7 +72,8 @@ class Pool:
     fold
         int64, (query,): the number of its round.
     observed, permuted
-        Mean reciprocal rank, and float64, (permutation,): that of each permutation.
+        Mean over the stimuli of their queries' mean reciprocal rank, and float64, (permutation,):
+        that of each permutation.
     """
 
     store: Store
@@ -101,7 +102,7 @@ class Pool:
         rng = np.random.default_rng([seed, 0])
         if all(len(one.group_class) == 1 for one in rounds):
             n_perm = 0
-        found = []
+        n_groups, found = sum(len(one.group_class) for one in rounds), []
         for one in rounds:
             shuffled = shuffles(len(one.group_class), n_perm, rng, whole=len(rounds) == 1)
             found.append(standing(one, shuffled, ways, metric=metric, device=device))
@@ -113,8 +114,8 @@ class Pool:
                 [asked.items[one.best] for asked, one in zip(rounds, found, strict=True)]
             ),
             fold=np.repeat(np.arange(len(rounds)), lengths),
-            observed=sum(one.observed for one in found) / len(n_right),
-            permuted=np.sum([one.permuted for one in found], axis=0) / len(n_right),
+            observed=sum(one.observed for one in found) / n_groups,
+            permuted=np.sum([one.permuted for one in found], axis=0) / n_groups,
         )  # fmt: skip
 
     @functools.cached_property

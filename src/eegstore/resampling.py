@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 LEVEL: Final = 0.95
 MEDIAN: Final = "rank"  # of this measure the median is told, of all others the mean
 CHUNK_VALUES: Final = 1 << 22
-SAME: Final = 1e-9  # sums nearer than this share of them are equal, whatever the order of adding
+SAME: Final = 1e-9  # sums of reciprocal ranks nearer than this are equal, however they were added
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ def p_value(observed: float, permuted: Floats) -> float | None:
     """
     if not len(permuted):
         return None
-    n_as_good = int(np.sum(permuted >= observed - SAME * abs(observed)))
+    n_as_good = int(np.sum(permuted >= observed - SAME))
     return (1 + n_as_good) / (1 + len(permuted))
 
 

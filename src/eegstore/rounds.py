@@ -151,14 +151,16 @@ def subjects(store: Store) -> tuple[list[str], Integers]:
     return [str(one) for one in found], which.ravel().astype(np.int64)
 
 
-def shown(store: Store) -> Integers:
-    """int64, (trial, stimulus): the paired stimuli, best first; -1 where there is none.
-
-    Rows of one ``content_id`` are told by the first of them.
-    """
+def pairs_of(store: Store) -> Integers:
+    """int64, (trial, stimulus): rows of the paired stimuli, best first; -1 where there is none."""
     further = [name for name in store.trials if FURTHER.fullmatch(name)]
     names = ["stimulus", *sorted(further, key=lambda name: int(name.rpartition("_")[2]))]
-    pairs = np.stack([store.trials[name][:] for name in names], axis=1).astype(np.int64)
+    return np.stack([store.trials[name][:] for name in names], axis=1).astype(np.int64)
+
+
+def shown(store: Store) -> Integers:
+    """int64, (trial, stimulus): as ``pairs_of``; rows of one ``content_id`` are the first of them."""
+    pairs = pairs_of(store)
     if not store.stimuli.n_rows:
         return pairs
     return np.where(pairs >= 0, first_of_content(store)[pairs], -1)
@@ -242,13 +244,17 @@ class Asker:
                 "cannot be ranked"
             )
         n_trials = len(rows)
-        queries, place = self._queries(rows, pairs[:, 0])
+        queries, place = self._queries(rows, pairs)
         rows, pairs = rows[place], pairs[place]
         item_class, classes = self._classes(items)
+        right = np.where(pairs >= 0, classes[pairs], -1)
+        if self.target == "concept":  # one image may be of two concepts: either is right
+            own = pairs_of(self.store)[rows]
+            right = np.concatenate([right, np.where(own >= 0, classes[own], -1)], axis=1)
         groups, group = np.unique(pairs[:, 0], return_inverse=True)
         return Round(
             name, queries, gallery, items,
-            right=np.where(pairs >= 0, classes[pairs], -1),
+            right=right,
             item_class=item_class,
             group=group.ravel().astype(np.int64),
             group_class=classes[groups],
@@ -281,18 +287,30 @@ class Asker:
                 f"{self.store.path}: stimulus {row} has neither concept nor label; only the "
                 "stimulus itself can be the target"
             )
-        _, which = np.unique(concept[items], return_inverse=True)
-        of_stimulus[items] = which.ravel()
-        return of_stimulus[items], of_stimulus
+        found, which = np.unique(concept[items], return_inverse=True)
+        is_there = np.isin(concept, found)
+        of_stimulus[is_there] = np.searchsorted(found, concept[is_there])
+        return which.ravel().astype(np.int64), of_stimulus
 
-    def _queries(self, rows: Integers, stimulus: Integers) -> tuple[Rows, Integers]:
-        """The queries, and the place in ``rows`` of the (first) trial of each."""
+    def _queries(self, rows: Integers, pairs: Integers) -> tuple[Rows, Integers]:
+        """The queries, and the place in ``rows`` of the (first) trial of each.
+
+        Raises
+        ------
+        InputError
+            Where trials that are averaged have different answers.
+        """
         vectors = self.vectors(rows)
         if self.average == "none":
             return vectors, np.arange(len(rows))
-        keys = np.stack([subjects(self.store)[1][rows], stimulus])
+        keys = np.stack([subjects(self.store)[1][rows], pairs[:, 0]])
         _, first, which = np.unique(keys, axis=1, return_index=True, return_inverse=True)
         which = which.ravel()
+        if (pairs != pairs[first][which]).any():
+            raise InputError(
+                f"{self.store.path}: trials of one stimulus differ in their further stimuli, so "
+                "their average has no one answer; evaluate single trials"
+            )
         sums = np.zeros((len(first), math.prod(self.query.spec.shape)))
         for part in vectors.blocks():
             np.add.at(sums, which[part], vectors[part])

@@ -32,7 +32,7 @@ class Standing:
     best
         int64, (query,): the item of the highest score; of equal scores the lower.
     observed
-        Sum over the queries of the reciprocal rank, which is what permutations are compared by.
+        Sum over the groups of their mean reciprocal rank, which permutations are compared by.
     permuted
         float64, (permutation,): the same, had each group the right answer of another.
     """
@@ -87,7 +87,10 @@ def standing(
     against the whole gallery, so that memory grows with queries plus items, not their product.
 
     A permutation gives each group of queries the class that is right for another group. Compared
-    is the sum of reciprocal ranks; where a class has several items, that of the best.
+    is the sum of the groups' mean reciprocal ranks; where a class has several items, that of the
+    best. Every group counts the same: what all queries give to a class, such as a model that
+    prefers what is frequent, is then the same in every permutation. Were each query counted, large
+    groups would be better off with the answers that are preferred.
 
     Parameters
     ----------
@@ -138,6 +141,8 @@ class _Ranking:
         classes = asked.group_class[np.concatenate([own[None], shuffled])].astype(np.int32)
         self._classes = torch.from_numpy(classes).to(device)
         self.sums = torch.zeros(len(classes), dtype=torch.float64, device=device)
+        sizes = np.bincount(asked.group, minlength=len(asked.group_class))
+        self._weight = torch.from_numpy(1 / np.maximum(sizes, 1)).to(device)  # (group,)
         self._part_rows = max(1, PART_VALUES // max(items, len(classes)))
 
     def scores(self) -> Iterator[_Scores]:
@@ -174,7 +179,8 @@ class _Ranking:
         import torch
 
         group = torch.from_numpy(self._asked.group[scores.start :][: len(scores.given)])
-        wanted = self._classes[:, group.to(self._classes.device)].T.long()
+        group = group.to(self._classes.device)
+        wanted = self._classes[:, group].T.long()
         shape = (len(wanted), self._n_classes)
         best = torch.full(shape, -torch.inf, dtype=torch.float64, device=wanted.device)
         best.scatter_reduce_(1, self._class.expand(len(wanted), -1), scores.given, "amax")
@@ -182,7 +188,7 @@ class _Ranking:
             reciprocal = self._reciprocal(scores, best).gather(1, wanted)
         else:
             reciprocal = self._reciprocal(scores, best.gather(1, wanted))
-        self.sums += reciprocal.sum(0)
+        self.sums += self._weight[group] @ reciprocal
 
     def _reciprocal(self, scores: _Scores, own: torch.Tensor) -> torch.Tensor:
         """float64, (query, score): the expected reciprocal rank of an item of each score."""

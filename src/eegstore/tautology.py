@@ -18,6 +18,10 @@ BUILT_IN: Final = {"label": ("label",), "event": ("stimulus_key",)}
 LABELS: Final = frozenset(
     {"label", "trials/label", "stimuli/label", "trials/concept", "stimuli/concept"}
 )
+AS_COLUMNS: Final = {
+    "label": ("trials/label", "stimuli/label"),
+    "stimulus_key": ("trials/stimulus_key",),
+}
 TRAIN: Final = "train"
 
 
@@ -69,8 +73,9 @@ def doubts(store: Store, query: StoredColumn, gallery: StoredColumn) -> list[str
         )
     if query.entry.table == "stimuli":
         found.append(f"{query.entry.path} is a column of stimuli: no EEG is in this score")
+    columns_made_from = {path for name in made for path in AS_COLUMNS.get(name, (name,))}
     for column in (query, gallery):
-        through = sorted(set(made) & _ancestors(store, column.entry.path))
+        through = sorted(columns_made_from & _ancestors(store, column.entry.path))
         if through:
             found.append(
                 f"{column.entry.path} is computed from {through[0]}, which the pairs were made from"
