@@ -22,7 +22,16 @@ from eegstore.findings import Finding
 from handbook import ROOT, commands
 from handbook import blocks as code_blocks
 from samples import write_npy
-from studies import CONCEPTS, LEAKS, SFREQ, clean, everything, favour_by_subject, order_by_label, path
+from studies import (
+    CONCEPTS,
+    LEAKS,
+    SFREQ,
+    clean,
+    everything,
+    favour_by_subject,
+    order_by_label,
+    path,
+)
 
 NAMES = [check.name for check in CHECKS]
 
@@ -246,7 +255,7 @@ def test_the_gap_that_keeps_splits_apart_is_in_none(tmp_path: Path) -> None:
 
 
 def test_padding_is_shared_with_nobody(tmp_path: Path) -> None:
-    """Trials 0.2 s apart in arrays of half a second, of which an eighth of a second was recorded."""
+    """Trials 0.2 s apart in arrays of half a second, of which an eighth was recorded."""
     study = clean()
     study.columns["onset"] = 0.2 / 1.5 * study["onset"]
     study.columns["split"] = np.where(np.arange(len(study["label"])) % 2 == 1, "test", "train")

@@ -172,7 +172,7 @@ def test_a_server_that_fails_is_no_damage(tmp_path: Path) -> None:
         options = bucket.options | {"retry_config": {"max_retries": 0}}
         column = open_store(url, options).trials["eeg"]
     for call in (lambda: column[0], lambda: open_store(url, options)):
-        with pytest.raises(InputError, match="cannot be reached .*; see to the network") as raised:
+        with pytest.raises(InputError, match=r"cannot be reached .*; see to the network") as raised:
             call()
         assert str(raised.value).startswith(f"{url}/")
         assert "\n" not in str(raised.value)

@@ -46,10 +46,9 @@ def overlapping(
     recording: NDArray[np.int64],
     part: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """int64, (pair, 2): places of trials of two parts of which the first ends after the second's
-    onset; every trial that has such a partner is in a pair.
+    """int64, (pair, 2): trials of two parts, the first of which ends after the second's onset.
 
-    The arguments are (trial,), in the order of their recordings and there of their onsets. With a
+    Every trial that has such a partner is in a pair. The arguments are (trial,), in the order of their recordings and there of their onsets. With a
     later trial each is asked of the next that is of another part, with an earlier one of the one
     of another part that ends last.
     """
@@ -77,8 +76,8 @@ def _last_to_end(
     place = np.full(len(end), -1)
     for _, of_one in itertools.groupby(np.flatnonzero(is_one).tolist(), recording.__getitem__):
         rows = np.array(list(of_one))
-        ends = np.maximum.accumulate(end[rows])
-        place[rows] = rows[np.maximum.accumulate(np.where(end[rows] == ends, np.arange(len(rows)), 0))]
+        is_last = end[rows] == np.maximum.accumulate(end[rows])
+        place[rows] = rows[np.maximum.accumulate(np.where(is_last, np.arange(len(rows)), 0))]
     # What comes between takes that of the nearest before it.
     nearest = np.maximum.accumulate(np.where(is_one, np.arange(len(end)), -1))
     return np.where((nearest >= 0) & (recording[nearest] == recording), place[nearest], -1)

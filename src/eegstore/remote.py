@@ -206,8 +206,10 @@ def _opened(url: str, options: Options, _process: int) -> Any:
 
 
 def _asked(path: RemotePath, ask: Callable[[], Got]) -> Got:
-    """What a request gives. A file that is not there is as in a folder; a network or a server that
-    fails says nothing of the store, and must not pass for its damage."""
+    """What a request gives; a file that is not there is told as in a folder.
+
+    A network or a server that fails says nothing of the store, and must not pass for its damage.
+    """
     from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
     try:
@@ -216,8 +218,8 @@ def _asked(path: RemotePath, ask: Callable[[], Got]) -> Got:
         raise FileNotFoundError(2, _first_line(error), str(path)) from None
     except BaseError as error:
         raise InputError(
-            f"{path}: cannot be reached ({_first_line(error)}); see to the network, the endpoint and "
-            "the credentials, and try again"
+            f"{path}: cannot be reached ({_first_line(error)}); see to the network, the endpoint "
+            "and the credentials, and try again"
         ) from None
 
 

@@ -159,7 +159,7 @@ def pairs_of(store: Store) -> Integers:
 
 
 def shown(store: Store) -> Integers:
-    """int64, (trial, stimulus): as ``pairs_of``; rows of one ``content_id`` are the first of them."""
+    """int64, (trial, stimulus): as ``pairs_of``; of one ``content_id`` the first row stands for all."""
     pairs = pairs_of(store)
     if not store.stimuli.n_rows:
         return pairs
