@@ -21,6 +21,7 @@ CODEC_OF: Final = {
     "zstd": "small",
     "numcodecs.pcodec": "archive",
 }
+TEXTS_AT_ONCE: Final = 1 << 14
 
 
 def read_file(store: Place, path: str) -> bytes:
@@ -80,18 +81,24 @@ def read_narrow(
 def narrow_content(values: NDArray[Any]) -> bytes:
     """The chunk of an array of one chunk, as ``read_narrow`` reads it and zarr-python writes it.
 
-    That library makes an object of every string, twice; here each text is encoded once, and a
-    column of many trials costs little more than its bytes.
+    That library makes an object of every string, twice: of many trials more than all else.
     """
     if values.dtype.kind == "U":
-        texts, which = np.unique(values.reshape(-1), return_inverse=True)
-        encoded = [text.encode() for text in texts.tolist()]
-        records = np.empty(len(encoded), dtype=object)
-        records[:] = [_count(len(text)) + text for text in encoded]
-        data = b"".join([_count(values.size), *records[which.reshape(-1)]])
+        data = bytes(_texts(values.reshape(-1)))
     else:
         data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
     return data + _count(crc32c(data))
+
+
+def _texts(values: NDArray[np.str_]) -> bytearray:
+    """A count, then each string's length and bytes, some at a time."""
+    content = bytearray(_count(len(values)))
+    for start in range(0, len(values), TEXTS_AT_ONCE):
+        texts = values[start : start + TEXTS_AT_ONCE].tolist()
+        encoded = {text: text.encode() for text in set(texts)}
+        record = {text: _count(len(one)) + one for text, one in encoded.items()}
+        content += b"".join([record[text] for text in texts])
+    return content
 
 
 def _count(number: int) -> bytes:

@@ -48,9 +48,9 @@ def overlapping(
 ) -> NDArray[np.int64]:
     """int64, (pair, 2): trials of two parts, the first of which ends after the second's onset.
 
-    Every trial that has such a partner is in a pair. The arguments are (trial,), in the order of their recordings and there of their onsets. With a
-    later trial each is asked of the next that is of another part, with an earlier one of the one
-    of another part that ends last.
+    Every trial that has such a partner is in a pair. The arguments are (trial,), in the order of
+    their recordings and there of their onsets. With a later trial each is asked of the next that is
+    of another part, with an earlier one of the one of another part that ends last.
     """
     place = np.arange(len(onset))
     new = np.flatnonzero((np.diff(part) != 0) | (np.diff(recording) != 0)) + 1
@@ -72,7 +72,7 @@ def overlapping(
 def _last_to_end(
     end: NDArray[np.float64], recording: NDArray[np.int64], is_one: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """int64, (trial,): of some trials, the one up to here that ends last in the recording; or -1."""
+    """int64, (trial,): which of some trials, up to here, ends last in the recording; or -1."""
     place = np.full(len(end), -1)
     for _, of_one in itertools.groupby(np.flatnonzero(is_one).tolist(), recording.__getitem__):
         rows = np.array(list(of_one))
