@@ -40,6 +40,52 @@ def test_onsets_and_runs_order_the_trials_and_not_their_rows():
     ]  # fmt: skip
 
 
+def test_runs_that_are_text_are_in_natural_order():
+    runs = [f"run-{number}" for number in (10, 9, 2, 1, 11)]
+    trials = make_trials(run=np.repeat(runs, 2), onset=[1.0, 0.0] * 5)
+    split = answer(ChronologicalSplit(test_size=0.3), trials)
+    assert split.tolist() == ["test"] + ["train"] * 7 + ["test"] * 2
+    padded = make_trials(run=[f"{number:02}" for number in (10, 9, 2, 1, 11)])
+    assert answer(ChronologicalSplit(test_size=0.2), padded).tolist() == ["train"] * 4 + ["test"]
+
+
+@given(
+    n_trials=st.integers(1, 12),
+    gap=st.integers(0, 1),
+    n_folds=st.sampled_from([0, 2, 3]),
+    sizes=st.tuples(st.floats(0.01, 0.99), st.floats(0, 0.99)).filter(lambda one: sum(one) < 1),
+)
+def test_no_part_of_a_recording_is_empty(n_trials, gap, n_folds, sizes):
+    plugin = ChronologicalSplit(sizes[0], sizes[1], gap=gap, n_folds=n_folds)
+    try:
+        found = answer(plugin, make_trials([0] * n_trials))
+    except InputError:
+        return
+    split, fold = (found.split, found.fold) if n_folds else (found, np.zeros(n_trials))
+    assert set(split) >= {"train", "test"} | ({"val"} if sizes[1] else set())
+    assert set(fold[split == "train"]) == set(range(n_folds or 1))
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "options", "said"),
+    [
+        (
+            3,
+            {"val_size": 0.2, "test_size": 0.5},
+            "leave 0 to train on, expected at least 1: 3 part",
+        ),
+        (4, {"n_folds": 3, "test_size": 0.5}, "leave 2 to train on, expected at least 3: 4 parts"),
+    ],
+)
+def test_a_recording_that_sizes_leave_too_little_to_train_on_is_refused(n_trials, options, said):
+    trials = make_trials([0] * (n_trials + 9), session=np.array([0] * n_trials + [1] * 9))
+    message = f"a recording has {n_trials} trials, of which val_size and test_size {said}"
+    with pytest.raises(InputError, match=message):
+        answer(ChronologicalSplit(**options), trials)
+    whole = answer(ChronologicalSplit(**options, within=()), trials)
+    assert "train" in (whole.split if "n_folds" in options else whole)
+
+
 def test_each_subject_and_session_is_split_by_itself():
     subject = np.tile(["a", "b"], 10)
     split = answer(ChronologicalSplit(), make_trials(subject=subject))
