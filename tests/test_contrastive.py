@@ -247,6 +247,18 @@ def test_what_it_cannot_take_is_refused() -> None:
         QUICK.fit([with_columns(train, eeg=eeg)])
 
 
+def test_trials_that_all_weigh_nothing_are_refused() -> None:
+    train, part = TINY.block(TINY.train), TINY.stimulus[TINY.train] % 2
+    weighed = replace(QUICK, weight="quality", max_epochs=1)
+    # Of one part alone: the network without that part has nothing to learn from.
+    for quality in (np.zeros(train.n_rows), part == 1, 1e-50 * part):
+        with pytest.raises(InputError, match=r"without one of their 2 parts .* weigh 0 in sum"):
+            weighed.fit([with_columns(train, quality=np.asarray(quality, np.float64))])
+    with pytest.raises(InputError, match="quality weighs a trial by inf"):
+        weighed.fit([with_columns(train, quality=np.where(part, np.inf, 1.0))])
+    weighed.fit([with_columns(train, quality=0.5 * part + 0.1)])
+
+
 def test_the_last_temperature_is_bounded() -> None:
     assert math.exp(training.MOST_SCALE) == pytest.approx(100)
 

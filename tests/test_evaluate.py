@@ -271,11 +271,21 @@ class Twice:
         return Pairs(shown, ones, after[:, None], ones[:, None] / 2)
 
 
+@dataclass(frozen=True)
+class Untold:
+    """The same, but it does not say what decides its pairs."""
+
+    name: ClassVar[str] = "untold"
+    version: ClassVar[str] = "1"
+
+    __call__ = Twice.__call__
+
+
 @pytest.fixture
 def _plugins(register: Callable[..., None]) -> None:
     register(Likeness, LikenessByFold)
     register(Turns, HeldOut, kind="split")
-    register(Twice, kind="pairing")
+    register(Twice, Untold, kind="pairing")
 
 
 @pytest.mark.usefixtures("_plugins")
@@ -408,9 +418,15 @@ def test_an_average_of_trials_with_other_stimuli_besides_is_refused(tmp_path: Pa
 
 @pytest.mark.usefixtures("_plugins")
 def test_a_pairing_that_says_nothing_is_doubted(tmp_path: Path) -> None:
-    store = planted(tmp_path, noise=2.0, pairing={"plugin": "twice", "made_from": []})
+    store = planted(tmp_path, noise=2.0, pairing={"plugin": "untold"})
     told = evaluate(store, "eeg", "hog", **QUICK).warnings[0]
-    assert told.startswith("the pairing 'twice' does not record what it made the pairs from")
+    assert told.startswith("the pairing 'untold' does not record what it made the pairs from")
+
+
+def test_a_pairing_by_chance_alone_is_not_doubted(tmp_path: Path) -> None:
+    store = planted(tmp_path, noise=2.0, pairing={"plugin": "balanced", "within": "all"})
+    found = evaluate(store, "eeg", "hog", **QUICK)
+    assert (found.warnings, found.tautology) == ([], "")
 
 
 def test_the_stimulus_that_a_label_chose_is_not_scored(by_label: eegstore.Store) -> None:
@@ -519,6 +535,21 @@ def test_concepts_are_the_labels_where_stimuli_have_no_names(
     found, which = concepts(store)
     assert found == [f"label {number}" for number in range(8)]
     np.testing.assert_array_equal(which, store.stimuli["label"][:])
+
+
+@pytest.mark.parametrize(
+    ("others", "lack"),
+    [("c1", "has no concept, though others have"), ("", "has neither concept nor label")],
+)
+def test_a_stimulus_without_a_concept_is_told_from_one_without_a_label_too(
+    store: eegstore.Store, monkeypatch: pytest.MonkeyPatch, others: str, lack: str
+) -> None:
+    lacking = np.arange(24) == 5
+    monkeypatch.setattr(store.stimuli["concept"], "values", np.where(lacking, "", others))
+    label = np.where(lacking & (others == ""), -1, 3)
+    monkeypatch.setattr(store.stimuli["label"], "values", label)
+    with pytest.raises(InputError, match=f"stimulus 5 {lack}; only the stimulus itself can be"):
+        evaluate(store, "eeg", "hog", target="concept", **QUICK)
 
 
 # The history.

@@ -186,15 +186,28 @@ def test_the_store_says_what_its_pairs_were_made_from(
     assert "made_from" not in store.trials["stimulus_2"].attrs["eegstore"]
 
     @dataclass(frozen=True)
-    class Silent(Nearest):
+    class Silent:
         """Does not say."""
 
         name: ClassVar[str] = "silent"
+        version: ClassVar[str] = "1"
+        k: ClassVar[int] = 3
+
+        __call__ = Nearest.__call__
+
+    @dataclass(frozen=True)
+    class ByChance(Nearest):
+        """Says that nothing decides."""
+
+        name: ClassVar[str] = "by-chance"
         made_from: ClassVar[tuple[str, ...]] = ()
 
-    installed(Silent)
-    eegstore.build(paired(name="silent"), tmp_path / "b.zarr")
-    assert eegstore.open_store(tmp_path / "b.zarr").made_from == ()
+    installed(Silent, ByChance)
+    for name, recorded in (("silent", None), ("by-chance", [])):
+        eegstore.build(paired(name=name), tmp_path / f"{name}.zarr")
+        store = eegstore.open_store(tmp_path / f"{name}.zarr")
+        assert store.made_from == ()
+        assert store.trials["stimulus"].attrs["eegstore"].get("made_from") == recorded
     eegstore.build(recipe(source=SOURCE, stimuli=None, pairing=None, extract=[]),
                    tmp_path / "c.zarr")  # fmt: skip
     assert eegstore.open_store(tmp_path / "c.zarr").made_from == ()

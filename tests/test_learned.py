@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -189,9 +190,11 @@ def test_a_weight_counts_as_so_many_trials() -> None:
     learnt(ridge, [with_columns(train, quality=quality)])
     repeated = SMALL.block(np.repeat(SMALL.train, score.astype(int)))
     np.testing.assert_allclose(ridge(test), direct(repeated, test, 0.3), rtol=0, atol=2e-4)
-    quality[7] = -1
-    with pytest.raises(InputError, match="quality weighs a trial by -1"):
-        ridge.fit([with_columns(train, quality=quality)])
+    for wrong in (-1, np.inf, np.nan, 1e39):
+        quality[7] = wrong
+        given = re.escape(f"{wrong:g}")
+        with pytest.raises(InputError, match=rf"quality weighs a trial by {given} .* a finite num"):
+            ridge.fit([with_columns(train, quality=quality)])
 
 
 @pytest.mark.parametrize("offset", [0.0, 4200.0])
@@ -239,9 +242,26 @@ def test_what_cannot_be_fitted_is_refused_with_a_reason() -> None:
     target[4, 2] = np.nan
     with pytest.raises(InputError, match="NaN or Inf"):
         Ridge().fit([with_columns(train, **{"stimuli/clip_image": target})])
-    quality = np.zeros(train.n_rows)
-    with pytest.raises(InputError, match="of a part weigh 0"):
-        Ridge(weight="quality").fit([with_columns(train, quality=quality)])
+
+
+@pytest.mark.parametrize("extractor", [Ridge(weight="quality"), Cca(weight="quality")])
+def test_trials_that_all_weigh_nothing_are_refused(extractor: Any) -> None:
+    train, part = SMALL.block(SMALL.train), turns(SMALL.stimulus[SMALL.train]) % 5
+    # Of one part alone: the model without that part has nothing to learn from.
+    for quality in (np.zeros(train.n_rows), part == 2):
+        with pytest.raises(InputError, match=r"without one of their 5 parts .* weigh 0 in sum"):
+            extractor.fit([with_columns(train, quality=quality.astype(np.float32))])
+
+
+def test_a_part_may_weigh_nothing() -> None:
+    train, part = SMALL.block(SMALL.train), turns(SMALL.stimulus[SMALL.train]) % 5
+    weight = (part != 2).astype(np.float32)
+    ridge = Ridge(penalty=0.3, spread="shrunk", weight="quality")
+    learnt(ridge, [with_columns(train, quality=weight)])
+    counted = SMALL.block(SMALL.train[part != 2])
+    for rows in (SMALL.train[part == 2], SMALL.test):
+        expected = direct(counted, SMALL.block(rows), 0.3)
+        np.testing.assert_allclose(ridge(SMALL.block(rows)), expected, rtol=0, atol=2e-4)
 
 
 def test_describe_gives_the_targets_width_and_refuses_what_does_not_fit() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from eegstore import InputError, RecipeError, registry
+from eegstore_plugins.mne import MneRecording
 from eegstore_plugins.mne_files import files_of
 from recordings import signal, write_eeglab
 
@@ -89,6 +90,12 @@ def test_continuous_recording_is_cut_as_mne_cuts_it(recording):
 def test_default_labels_follow_the_natural_order_of_the_names(recording):
     # car 9, car 10, face, house
     assert source(recording).scan().label.tolist() == [2, 3, 2, 1, 0]
+
+
+def test_labels_of_names_that_differ_in_leading_zeros_are_the_same_in_any_process():
+    names = ["car 10", *(f"car {9:0{width}}" for width in range(9, 0, -1))]
+    expected = [*names[1:], "car 10"]
+    assert list(MneRecording(path=Path("a.fif"))._label_of(set(names))) == expected
 
 
 def test_event_id_gives_the_labels_and_leaves_other_events_out(recording):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import InputError, Splits, Stimuli, Trials, hookimpl
+from eegstore_plugins.names import in_natural_order
 from eegstore_plugins.split_options import (
     N_FOLDS,
     TEST_SIZE,
@@ -26,14 +27,14 @@ class ChronologicalSplit:
     """Splits by time: of each subject and session the first trials train and the last ones test.
 
     Between them are those of ``val``. Trials come in the order of the columns ``run`` and
-    ``onset``, where the source has them, else of their rows. With ``n_folds`` a fold is a stretch
-    of time. ``gap`` trials at each border, before it, are in a split ``gap`` and in no fold, so
-    that slow drifts and overlapping windows do not join train and test. Sizes are of the trials
-    that are not in a gap, to the nearest trial.
+    ``onset``, where the source has them, else of their rows; text is in natural order, run 10
+    after run 2. With ``n_folds`` a fold is a stretch of time. ``gap`` trials at each border, before
+    it, are in a split ``gap`` and in no fold, so that slow drifts and overlapping windows do not
+    join train and test. Sizes are of the trials that are not in a gap, to the nearest trial.
     """
 
     name: ClassVar[str] = "chronological"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     test_size: float | None = field(default=None, metadata=TEST_SIZE)
     val_size: float = field(default=0.0, metadata=VAL_SIZE)
@@ -70,7 +71,8 @@ class ChronologicalSplit:
                 "split 'chronological': the column 'onset' has values that are no times, expected "
                 "s of each trial; mend it, or leave the column out to go by rows"
             )
-        order = [columns[name] for name in (*self.within, "run", "onset") if name in columns]
+        names = [name for name in (*self.within, "run", "onset") if name in columns]
+        order = [_places(columns[name]) for name in names]
         rows = np.lexsort(order[::-1]) if order else np.arange(trials.n_trials)
         number = np.zeros(trials.n_trials, dtype=np.int64)
         for name in self.within:
@@ -86,7 +88,8 @@ class ChronologicalSplit:
         """Put a recording's trials into their splits and folds; what is in no part is a gap."""
         usual = 0.0 if self.n_folds else USUAL_TEST_SIZE
         test_size = usual if self.test_size is None else self.test_size
-        n_parts = max(self.n_folds, 1) + (self.val_size > 0) + (test_size > 0)
+        n_folds = max(self.n_folds, 1)
+        n_parts = n_folds + (self.val_size > 0) + (test_size > 0)
         n_kept = len(rows) - self.gap * (n_parts - 1)
         if n_kept < n_parts:
             raise InputError(
@@ -97,7 +100,13 @@ class ChronologicalSplit:
             max(1, round(n_kept * size)) if size else 0 for size in (self.val_size, test_size)
         ]
         n_train = n_kept - sum(held_out)
-        folds = np.diff(np.arange(max(self.n_folds, 1) + 1) * n_train // max(self.n_folds, 1))
+        if n_train < n_folds:
+            raise InputError(
+                f"split 'chronological': a recording has {len(rows)} trials, of which val_size and "
+                f"test_size leave {max(0, n_train)} to train on, expected at least {n_folds}: "
+                f"{n_parts} parts with gaps of {self.gap}; set smaller sizes"
+            )
+        folds = np.diff(np.arange(n_folds + 1) * n_train // n_folds)
         start = 0
         names = [TRAIN] * len(folds) + ["val", "test"]
         for number, (name, size) in enumerate(zip(names, [*folds, *held_out], strict=True)):
@@ -106,6 +115,16 @@ class ChronologicalSplit:
             if self.n_folds and name == TRAIN:
                 fold[part] = number
             start += size + self.gap if size else 0
+
+
+def _places(values: NDArray[Any]) -> NDArray[Any]:
+    """(trial,): what sorts a column by value; text by its place in natural order."""
+    if values.dtype.kind != "U":
+        return values
+    names, which = np.unique(values, return_inverse=True)
+    place = {name: number for number, name in enumerate(in_natural_order(names.tolist()))}
+    places = np.array([place[name] for name in names.tolist()], dtype=np.int64)
+    return places[which.ravel()]
 
 
 def _has_times(onset: NDArray[np.generic]) -> bool:

@@ -145,7 +145,7 @@ class Contrastive(TargetExtractor):
         Raises
         ------
         InputError
-            Where there are fewer than two parts, or the device is not there.
+            Where there are fewer than two parts that count, or the device is not there.
         """
         from eegstore_plugins import networks
         from eegstore_plugins.training_rows import collected

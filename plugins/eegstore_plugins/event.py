@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import ClassVar, Final, Literal
@@ -14,6 +13,7 @@ import numpy as np
 
 from eegstore import Column, InputError, Pairs, Stimuli, Trials, hookimpl
 from eegstore_plugins.good_trials import MIN_QUALITY, QUALITY, good_trials, reads_of
+from eegstore_plugins.names import as_path, by_end, composed, ends
 
 Rows = list[int]
 Matcher = Callable[[str], Rows]
@@ -21,31 +21,18 @@ Matcher = Callable[[str], Rows]
 INTEGER: Final = re.compile(r"[0-9]{1,18}")
 
 
-def _composed(text: str) -> str:
-    """The text in one Unicode form: file names that come from macOS are in another than events."""
-    return unicodedata.normalize("NFC", text)
-
-
-def _tails(path: str) -> Iterator[str]:
-    """The path without its first part, without its first two, and so on."""
-    while "/" in path:
-        path = path.split("/", 1)[1]
-        yield path
-
-
 def _by_path(stimuli: Stimuli) -> Matcher:
     """By the whole path, else by the end of the stimulus', else by the key's longest end."""
+    paths = [composed(path) for path in stimuli.image_path.tolist()]
+    having = by_end(paths)
     whole: dict[str, Rows] = {}
-    ends: dict[str, Rows] = {}
-    for row, path in enumerate(map(_composed, stimuli.image_path.tolist())):
+    for row, path in enumerate(paths):
         whole.setdefault(path, []).append(row)
-        for tail in _tails(path):
-            ends.setdefault(tail, []).append(row)
 
     def rows(key: str) -> Rows:
-        path = key.replace("\\", "/").removeprefix("./")
-        found = whole.get(path) or ends.get(path)
-        return found or next((whole[tail] for tail in _tails(path) if tail in whole), [])
+        path = as_path(key)
+        found = whole.get(path) or having.get(path)
+        return found or next((whole[end] for end in ends(path) if end in whole), [])
 
     return rows
 
@@ -57,7 +44,7 @@ def _by_name(stimuli: Stimuli) -> Matcher:
         zip(stimuli.image_path.tolist(), stimuli.concept.tolist(), strict=True)
     ):
         file = PurePosixPath(path)
-        for name in set(map(_composed, (file.name, file.stem, concept))):
+        for name in set(map(composed, (file.name, file.stem, concept))):
             named.setdefault(name, []).append(row)
     return lambda key: named.get(key, [])
 
@@ -150,7 +137,7 @@ class EventPairing:
         """The rows of stimuli that fit each key; none fits the empty key."""
         matches = [self.match] if self.match != "auto" else list(MATCHERS)
         matchers = [MATCHERS[match](stimuli) for match in matches]
-        found = [{key: fits(_composed(key)) if key else [] for key in keys} for fits in matchers]
+        found = [{key: fits(composed(key)) if key else [] for key in keys} for fits in matchers]
         return max(found, key=lambda rows: sum(map(bool, rows.values())))
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from eegstore import InputError, Stimuli, digest_bytes, hookimpl
 from eegstore_plugins.captions import DEFAULT, OPTION, captions, check_template
+from eegstore_plugins.names import in_natural_order, natural_key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,19 +53,9 @@ class Listing(NamedTuple):
     content_ids: list[str]
 
 
-def _natural_key(path: str) -> list[list[str | int]]:
-    """Sort key that puts 10 after 2, in every part of a path."""
-    key: list[list[str | int]] = []
-    for part in path.split("/"):
-        runs: list[str | int] = list(re.split(r"([0-9]+)", part))
-        runs[1::2] = map(int, runs[1::2])
-        key.append(runs)
-    return key
-
-
-def _natural(names: Iterable[str]) -> list[str]:
-    """In natural order; names that differ in leading zeros only, in string order."""
-    return sorted(sorted(names), key=_natural_key)
+def _natural(paths: Iterable[str]) -> list[str]:
+    """In natural order, part by part."""
+    return in_natural_order(paths, lambda path: [natural_key(part) for part in path.split("/")])
 
 
 def _refuse_unreadable(error: OSError) -> None:

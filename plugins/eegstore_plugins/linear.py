@@ -171,12 +171,12 @@ def fitted(
     Raises
     ------
     InputError
-        Where a feature or target is not finite, or no weight is left.
+        Where a feature or target is not finite.
     """
     assert gram.origin is not None
     parts = [gram.parts[number] for number in numbers]
     total = reduce(add, parts)
-    _refuse_unusable(total, parts)
+    _refuse_infinite(total)
     chosen = chosen_penalty(parts, total) if penalty is None else penalty
 
     def model(part: Sums | None) -> tuple[Standard, NDArray[np.float32], float]:
@@ -213,12 +213,9 @@ def _variance(total: Sums) -> float:
     return float(np.sum(squares / total.n - np.square(total.y / total.n)))
 
 
-def _refuse_unusable(total: Sums, parts: Sequence[Sums]) -> None:
-    finite = np.isfinite(total.xx).all() and np.isfinite(total.yy).all()
-    if not finite:
+def _refuse_infinite(total: Sums) -> None:
+    if not (np.isfinite(total.xx).all() and np.isfinite(total.yy).all()):
         raise InputError(
             "the train trials' input or their targets have NaN or Inf, or are too large for "
             "single precision; look at the columns that the extractor reads"
         )
-    if any(not part.n or total.n - part.n <= 0 for part in parts):
-        raise InputError("all train trials of a part weigh 0, expected some of each to count")

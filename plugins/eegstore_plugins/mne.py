@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eegstore import InputError, Trials, digest_files, hookimpl, nearest
 from eegstore_plugins.files import what_is_there
 from eegstore_plugins.mne_files import files_of
+from eegstore_plugins.names import in_natural_order
 
 TMIN_S: Final = -0.2
 TMAX_S: Final = 0.8
@@ -193,7 +194,7 @@ class MneRecording:
     def _label_of(self, seen: set[str]) -> dict[str, int]:
         """The label of each event's name, the same whichever file it is in."""
         if self.event_id is None:
-            return {name: label for label, name in enumerate(sorted(seen, key=_natural))}
+            return {name: label for label, name in enumerate(in_natural_order(seen))}
         for name in self.event_id:
             if name not in seen:
                 raise InputError(f"event_id: no file has an event {name!r}; {nearest(name, seen)}")
@@ -366,16 +367,9 @@ def _samples(epochs: Any) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     """The different names in their natural order, the first few of them."""
-    ordered = [repr(name) for name in sorted(set(names), key=_natural)]
+    ordered = [repr(name) for name in in_natural_order(set(names))]
     shown = ordered if len(ordered) <= MAX_LISTED else [*ordered[:MAX_LISTED], "…"]
     return ", ".join(shown) or "none"
-
-
-def _natural(name: str) -> list[str | int]:
-    """Sorts 9 before 10."""
-    parts: list[str | int] = list(re.split("([0-9]+)", name))
-    parts[1::2] = map(int, parts[1::2])
-    return parts
 
 
 def _one_line(text: str) -> str:

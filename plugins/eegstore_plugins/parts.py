@@ -55,18 +55,29 @@ class Parts:
         }
 
 
-def refuse_one_part(name: str, parts: Sequence[int]) -> None:
-    """Refuse to fit where nothing would be left without a part.
+def refuse_unfit(name: str, weights: Mapping[int, float]) -> None:
+    """Refuse to fit where nothing would be left without a part, or nothing that counts.
+
+    Parameters
+    ----------
+    weights
+        Of each part, the sum of its trials' weights.
 
     Raises
     ------
     InputError
-        Where there are fewer than two parts.
+        Where there are fewer than two parts, or all but one weigh 0.
     """
-    if len(parts) < 2:
+    if len(weights) < 2:
         raise InputError(
-            f"extractor {name!r}: the paired train trials are {len(parts)} parts, expected at "
+            f"extractor {name!r}: the paired train trials are {len(weights)} parts, expected at "
             "least 2; it needs two stimuli, or two folds, in the split train"
+        )
+    total = sum(weights.values())
+    if any(total - one <= 0 for one in weights.values()):
+        raise InputError(
+            f"extractor {name!r}: without one of their {len(weights)} parts the train trials weigh "
+            "0 in sum, expected more; look at the column that weighs them, or leave weight out"
         )
 
 

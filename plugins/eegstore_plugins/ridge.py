@@ -14,7 +14,7 @@ from eegstore_plugins import inputs_of_trials
 from eegstore_plugins.cores import one_thread
 from eegstore_plugins.gram import Gram, Sums, Values
 from eegstore_plugins.linear import Centred, Linear, fitted, solved
-from eegstore_plugins.parts import PartOfRow, Parts, refuse_one_part
+from eegstore_plugins.parts import PartOfRow, Parts, refuse_unfit
 from eegstore_plugins.targets import TargetExtractor
 
 SECONDS: Mapping[str, Any] = {"json_schema_extra": {"unit": "s"}}
@@ -92,7 +92,7 @@ class LinearExtractor(TargetExtractor):
         Raises
         ------
         InputError
-            Where there are fewer than two parts, or values are not finite.
+            Where there are fewer than two parts that count, or values are not finite.
         """
         parts, matched = Parts(self.n_folds), self.spread == "matched"
         with one_thread():
@@ -101,7 +101,7 @@ class LinearExtractor(TargetExtractor):
                     paired = self.paired(block, parts)
                     gram.add(self._features(block)[paired.rows], paired)
             numbers = sorted(gram.parts)
-            refuse_one_part(self.name, numbers)
+            refuse_unfit(self.name, {number: gram.parts[number].n for number in numbers})
             models = fitted(gram, numbers, self.penalty, matched, self._solved)
         return {**models.state(), **parts.state(numbers)}
 

@@ -123,7 +123,7 @@ class TargetExtractor:
         Raises
         ------
         InputError
-            Where a weight is negative or no number.
+            Where a weight is negative, or no number that single precision holds.
         """
         stimulus = np.asarray(block["stimulus"])
         rows = np.flatnonzero(stimulus >= 0)
@@ -138,10 +138,11 @@ class TargetExtractor:
         if self.weight is None:
             return np.ones(block.n_rows)
         weights = np.asarray(block[self.weight], np.float64).reshape(block.n_rows, -1)[:, -1]
-        if not (weights >= 0).all():
-            row = int(np.argmin(weights >= 0))
+        sound = (weights >= 0) & (weights <= np.finfo(np.float32).max)
+        if not sound.all():
+            row = int(np.argmin(sound))
             raise InputError(
                 f"extractor {self.name!r}: {self.weight} weighs a trial by {weights[row]:g} (train "
-                f"trials from {block.start} on), expected 0 or more"
+                f"trials from {block.start} on), expected a finite number of 0 or more"
             )
         return weights

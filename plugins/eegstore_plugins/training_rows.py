@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from eegstore import Block
-from eegstore_plugins.parts import Parts, refuse_one_part
+from eegstore_plugins.parts import Parts, refuse_unfit
 from eegstore_plugins.targets import TargetExtractor
 
 AT_ONCE: Final = 1024
@@ -84,7 +84,7 @@ def collected(
     Raises
     ------
     InputError
-        Where there are fewer than two parts.
+        Where there are fewer than two parts that count.
     """
     parts, kept = Parts(extractor.n_folds), _Kept(blocks, memory_bytes)
     pieces: list[tuple[NDArray[Any], ...]] = []
@@ -98,12 +98,14 @@ def collected(
         pieces.append((paired.content, paired.part, paired.weight, position + paired.rows))
         position, sfreq = position + block.n_rows, block.sfreq
     content, part, weight, positions = (np.concatenate(one) for one in zip(*pieces, strict=True))
-    refuse_one_part(extractor.name, np.unique(part).tolist())
+    weight = weight.astype(np.float32)
+    sums = {one: weight[part == one].sum(dtype=np.float64) for one in np.unique(part).tolist()}
+    refuse_unfit(extractor.name, sums)
     unit = functional.normalize(torch.from_numpy(np.stack(list(targets.values()))), dim=-1)
     rows = TrainRows(
         torch.from_numpy(content).to(device),
         torch.from_numpy(part),
-        torch.from_numpy(weight.astype(np.float32)).to(device),
+        torch.from_numpy(weight).to(device),
         unit.to(device),
         kept.batches(samples, positions, device),
         sfreq,

@@ -138,9 +138,10 @@ def _facts(found: Scan) -> dict[str, Mapping[str, Any]]:
     """What is recorded with some columns beside their producers."""
     if found.stimuli is None:
         return {}
+    made = made_from(pairing_plugin(found))
     return {
         "stimuli/content_id": {"files": found.provider_content.listed},
-        "trials/stimulus": {"made_from": made_from(pairing_plugin(found))},
+        "trials/stimulus": {} if made is None else {"made_from": made},
     }
 
 

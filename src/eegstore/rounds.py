@@ -283,9 +283,11 @@ class Asker:
         concept = concepts(self.store)[1]
         if (concept[items] < 0).any():
             row = int(items[np.argmin(concept[items])])
+            named = (self.store.stimuli["concept"][:] != "").any()
+            lack = "no concept, though others have" if named else "neither concept nor label"
             raise InputError(
-                f"{self.store.path}: stimulus {row} has neither concept nor label; only the "
-                "stimulus itself can be the target"
+                f"{self.store.path}: stimulus {row} has {lack}; only the stimulus itself can be "
+                "the target"
             )
         found, which = np.unique(concept[items], return_inverse=True)
         is_there = np.isin(concept, found)

@@ -331,8 +331,8 @@ def pairing_reads(found: Scan) -> tuple[str, ...]:
     return declared("pairing", pairing_plugin(found), "reads")
 
 
-def made_from(plugin: Any) -> list[str]:
-    """What a pairing says decides its pairs, as a store records it; empty where it does not say.
+def made_from(plugin: Any) -> list[str] | None:
+    """What a pairing says decides its pairs, as a store records it; None where it does not say.
 
     Raises
     ------
@@ -340,6 +340,8 @@ def made_from(plugin: Any) -> list[str]:
         Where it is no list of columns: what checks a store for circles goes by it.
     """
     names = declared("pairing", plugin, "made_from")
+    if not names and not hasattr(plugin, "made_from"):
+        return None
     for name in names:
         if not MADE_FROM.fullmatch(name):
             raise PluginError(

@@ -321,7 +321,7 @@ class Store:
 
     @property
     def made_from(self) -> tuple[str, ...]:
-        """What the pairing says decided the pairs; empty where it does not say.
+        """What the pairing says decided the pairs; empty where nothing did, or it does not say.
 
         ``stimulus_key``, ``label``, or columns such as ``trials/ridge``.
         """

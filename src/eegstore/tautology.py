@@ -26,13 +26,18 @@ TRAIN: Final = "train"
 
 
 def made_from(store: Store) -> tuple[str, ...]:
-    """What decided the pairs of a store; empty where nothing records it.
+    """What decided the pairs of a store; empty where nothing did, or nothing records it.
 
     ``stimulus_key``, ``label``, or a column as ``trials/NAME`` or ``stimuli/NAME``.
     """
     facts = facts_of(store, "trials/stimulus")
     recorded: Sequence[str] = facts.get("made_from") or ()
     return tuple(recorded) or BUILT_IN.get(_pairing(facts), ())
+
+
+def _is_recorded(store: Store) -> bool:
+    """Whether the pairing said what decided its pairs; that may be nothing but chance."""
+    return facts_of(store, "trials/stimulus").get("made_from") is not None
 
 
 def _pairing(facts: dict[str, Any]) -> str:
@@ -65,7 +70,7 @@ def tautology(store: Store, query: StoredColumn, gallery: StoredColumn, target: 
 def doubts(store: Store, query: StoredColumn, gallery: StoredColumn) -> list[str]:
     """What else a reader of the score must know of the columns, a sentence each."""
     found, made = [], made_from(store)
-    if not made:
+    if not made and not _is_recorded(store):
         name = _pairing(facts_of(store, "trials/stimulus")) or "unknown"
         found.append(
             f"the pairing {name!r} does not record what it made the pairs from, so whether the "
