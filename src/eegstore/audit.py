@@ -91,7 +91,8 @@ def examine(
 ) -> Audit:
     """Make every check that the store allows.
 
-    The EEG is read once, block by block, and the images once; time grows with their number.
+    The EEG is read once, block by block, and each image once; those that may be copies are read
+    again. Time grows with the rows, memory by some 300 bytes a trial and 1 kB a stimulus.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from eegstore.audit_rows import Rows
 from eegstore.errors import EegStoreError
 from eegstore.findings import Finding, NotCheckedError, Severity, few
 from eegstore.neighbours import partners
+from eegstore.rounds import first_of_content
 from eegstore.wording import plural
 
 SIZE: Final = 32
@@ -69,8 +70,8 @@ def near_duplicate_images(rows: Rows) -> Iterator[Finding]:
 def _shown(rows: Rows) -> Shown:
     """The images that trials show, one of each content."""
     row, stimulus = rows.shown
-    content = rows.store.stimuli["content_id"][:]
-    _, first, code = np.unique(content[stimulus], return_index=True, return_inverse=True)
+    content = first_of_content(rows.store)[stimulus]
+    _, first, code = np.unique(content, return_index=True, return_inverse=True)
     is_in = np.zeros((len(first), len(rows.part_names)), dtype=np.bool_)
     is_in[code, rows.part[row]] = True
     return Shown(stimulus[first], np.unique(is_in, axis=0, return_inverse=True)[1].reshape(-1))
