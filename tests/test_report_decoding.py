@@ -190,6 +190,33 @@ def test_folds_are_told_one_by_one(tmp_path: Path) -> None:
     assert len(page.one("ol", class_="found").all("li")) == 6
 
 
+def test_parts_that_are_too_many_are_told_from_both_ends(
+    found: eegstore.Store, tmp_path: Path
+) -> None:
+    parts = [{"n": 4, "top1": score(one / 300, 0.0, 1.0, 0.1)} for one in range(260)]
+    named = {
+        what: [{what: f"{what}{number:03}", **part} for number, part in enumerate(parts)]
+        for what in ("concept", "subject", "fold")
+    }
+    asked = document(per_concept=named["concept"], per_subject=named["subject"],
+                     folds=named["fold"])  # fmt: skip
+    page = parse(report(found, tmp_path / "a.html", evaluations=[asked]).read_text())
+    check_structure(page)
+    for what, ends in (("concept", "best and the worst"), ("fold", "first and the last")):
+        key = f"retrieval-1-{what}"
+        names = [row[0] for row in table(page, key)[1:]]
+        order = range(259, -1, -1) if what == "concept" else range(260)
+        assert names == [f"{what}{one:03}" for one in [*order[:100], *order[-100:]]]
+        shown = page.one("figure", id=key)
+        assert len(shown.all("circle")) == 30
+        assert f"The {ends} 15 are drawn. The table has the {ends} 100." in caption(page, key)
+        assert "60 more rows are not listed." in shown.one("details").text()
+    few = document(per_subject=named["subject"][:40])
+    page = parse(report(found, tmp_path / "a.html", evaluations=[few]).read_text())
+    assert len(table(page, "retrieval-1-subject")) == 41
+    assert "not listed" not in page.one("figure", id="retrieval-1-subject").text()
+
+
 def test_the_verdict_follows_the_p_value(found: eegstore.Store) -> None:
     assert said(found).sentence == NOTHING
     assert said(found, document(p_value=0.05)).sentence == NOTHING

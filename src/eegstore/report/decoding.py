@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from eegstore.audit import unmade
 from eegstore.report.bars import Estimate, estimates
-from eegstore.report.figures import DataTable, figure
+from eegstore.report.figures import MAX_LISTED, DataTable, figure
 from eegstore.report.learned import learned_pairs
 from eegstore.report.markup import Content, Markup, data, element, joined
 from eegstore.report.material import Material, Omitted
@@ -300,8 +300,8 @@ def _parts(key: str, what: str, parts: Sequence[Document]) -> Markup | None:
     ordered = list(parts)
     if what == "concept":
         ordered.sort(key=lambda one: (-(one[measure]["value"] or 0.0), str(one[what])))
-    rows = [_estimate(str(one[what]), one[measure]) for one in ordered]
-    shown = rows if len(rows) <= MAX_PARTS else [*rows[: MAX_PARTS // 2], *rows[-MAX_PARTS // 2 :]]
+    shown = [_estimate(str(one[what]), one[measure]) for one in _ends(ordered, MAX_PARTS)]
+    in_table = _ends(ordered, MAX_LISTED)
     axis = Axis("share of queries (%)", 0.0, 1.0, 100)
     drawn = estimates(f"{key}-dots", "", f"A row for each {what}.", shown, axis, percent)
     head = [what.capitalize(), "Queries", "Value", "From", "To", "Chance"]
@@ -309,14 +309,22 @@ def _parts(key: str, what: str, parts: Sequence[Document]) -> Markup | None:
         f"{MEASURES[measure]} by {what}", head,
         [[data(str(one[what])), f"{one['n']:,}",
           *(_share(one[measure].get(part)) for part in ("value", "low", "high", "chance"))]
-         for one in ordered],
+         for one in in_table], left_out=len(ordered) - len(in_table),
     )  # fmt: skip
-    some = "" if len(shown) == len(rows) else f" The best and the worst {MAX_PARTS // 2} are shown."
+    ends = "best and the worst" if what == "concept" else "first and the last"
+    some = f" The {ends} {MAX_PARTS // 2} are drawn." if len(shown) < len(ordered) else ""
+    if table.left_out:
+        some += f" The table has the {ends} {MAX_LISTED // 2}."
     caption = (
         f"{MEASURES[measure].capitalize()} of each {what} with 95 % intervals and chance.{some} "
         "Among many rows a few leave chance by luck."
     )
     return figure(key, f"By {what}", [drawn], caption, table)
+
+
+def _ends(parts: Sequence[Document], most: int) -> Sequence[Document]:
+    """The parts; where there are more, as many of the first as of the last."""
+    return parts if len(parts) <= most else [*parts[: most // 2], *parts[-(most // 2) :]]
 
 
 def _confusion(key: str, found: Mapping[str, Any] | None) -> Markup | None:
