@@ -30,13 +30,14 @@ HOSTILE = (
 
 @dataclass(frozen=True)
 class Waves:
-    """Three labels in turn: a rhythm of 10 Hz, and a bump that grows with the label; in V."""
+    """Labels in turn: a rhythm of 10 Hz, and a bump of three heights, one after another; in V."""
 
     name: ClassVar[str] = "waves"
     version: ClassVar[str] = "1"
     n_trials: int = field(default=90, metadata={"description": "Number."})
     short: bool = field(default=False, metadata={"description": "Pad the end of some trials."})
     notice: str = field(default="", metadata={"description": "Notice."})
+    n_labels: int = field(default=3, metadata={"description": "Labels."})
 
     def scan(self) -> Trials:
         trial = np.arange(self.n_trials)
@@ -46,7 +47,7 @@ class Waves:
         return Trials(
             n_trials=self.n_trials, ch_names=CH_NAMES, sfreq=128.0,
             ch_types=("eeg",) * 9 + ("eog",), times=np.arange(128) / 128 - 0.25, units="V",
-            label=trial % 3, columns=columns, notice=self.notice,
+            label=trial % self.n_labels, columns=columns, notice=self.notice,
         )  # fmt: skip
 
     def read(self, start: int, stop: int) -> Any:

@@ -15,8 +15,7 @@ import pytest
 import eegstore
 from command import run_command
 from eegstore import Block, ColumnSpec, InputError, Splits, Store, registry, sketching
-from eegstore.audit import CHECKS, audit, examine
-from eegstore.audit_pages import verdict
+from eegstore.audit import CHECKS, audit, examine, verdict
 from eegstore.audit_rows import Rows
 from eegstore.findings import Finding
 from handbook import ROOT, commands

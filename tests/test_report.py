@@ -7,9 +7,10 @@ import hashlib
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -213,6 +214,64 @@ def test_counts_are_those_of_the_store(store: eegstore.Store, page: Element) -> 
     assert facts["Channels"] == "109 of type EEG"
     assert facts["Window"] == "−0.25 to 0.742s from stimulus onset"
     assert store.digest in page.one("header").text()
+
+
+@dataclass(frozen=True)
+class Many:
+    """Train, test, and then as many splits as there are trials for."""
+
+    name: ClassVar[str] = "many"
+    version: ClassVar[str] = "1"
+    n_splits: int = field(default=10, metadata={"description": "Number."})
+
+    def __call__(self, trials: Any, stimulus: Any, stimuli: Any) -> Any:
+        names = np.array(["train", "test", *(f"x{one:03}" for one in range(2, self.n_splits))])
+        return names[np.arange(trials.n_trials) % self.n_splits]
+
+
+def test_more_splits_than_colours_are_all_in_the_tables(
+    tmp_path: Path, register: Callable[..., None]
+) -> None:
+    register(Many, kind="split")
+    store = build(tmp_path / "a.zarr", split={"plugin": "many"}, extract=[])
+    page = parse(report(store, tmp_path / "a.html", with_audit=False).read_text())
+    check_structure(page)
+    names = ["train", "test", *(f"x{one:03}" for one in range(2, 10))]
+    assert [row[:2] for row in table(page, "splits")[1:]] == [[one, "9"] for one in names]
+    assert len(page.one("figure", id="splits").all("rect")) == 10
+    head, *rows = table(page, "concepts")
+    assert head == ["Concept", *names, "All"]
+    assert [row[-1] for row in rows] == ["30", "30", "30"]
+    assert all(sum(map(int, row[1:-1])) == 30 for row in rows)
+    trials = store.trials["split"][:][np.arange(90) % 3 == 0]
+    assert rows[0][1:-1] == [str(np.sum(trials == one)) for one in names]
+    concepts = page.one("figure", id="concepts")
+    assert len(concepts.one("ul", class_="legend").all("li")) == 6
+    assert "The bars, and the numbers at their ends, are of 6 of 10 splits." in concepts.text()
+    assert "test 9, train 9, x002 9, x003 9 and 6 more" in page.one("dl").text()
+
+
+def test_lists_that_are_too_long_say_how_much_they_leave_out(
+    tmp_path: Path, register: Callable[..., None]
+) -> None:
+    register(Many, kind="split")
+    concepts = [f"c{one:03}" for one in range(230)]
+    store = build(
+        tmp_path / "a.zarr", source={"plugin": "waves", "n_trials": 690, "n_labels": 230},
+        stimuli={"plugin": "shown", "concepts": concepts, "per_concept": 1}, extract=[],
+        split={"plugin": "many", "n_splits": 201},
+    )  # fmt: skip
+    page = parse(report(store, tmp_path / "a.html", with_audit=False).read_text())
+    assert len(table(page, "splits")) == 1 + 200
+    splits = page.one("figure", id="splits")
+    assert "1 more row is not listed." in splits.one("details").text()
+    assert "The first 20 of 201 are drawn." in caption(page, "splits")
+    assert len(splits.all("rect")) == 20
+    rows = table(page, "concepts")
+    assert (len(rows), len(rows[0])) == (1 + 200, 1 + 200 + 1)
+    assert {row[-1] for row in rows[1:]} == {"3"}
+    assert "30 more rows are not listed." in page.one("figure", id="concepts").text()
+    assert "6 of 201 splits. The table has 200 of them." in caption(page, "concepts")
 
 
 def test_likeness_compares_own_captions_with_others(store: eegstore.Store, page: Element) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import eegstore
-from eegstore.audit import Audit
+from eegstore.audit import CHECKS, Audit
+from eegstore.audit import verdict as verdict_of
 from eegstore.evaluate import evaluate
 from eegstore.findings import Finding
 from eegstore.recording import now, record_evaluation
@@ -20,6 +21,7 @@ from eegstore.report.material import Material
 from pages import Element, number, parse
 from planted_images import HOG, planted
 from reporting import installed, learnt
+from test_evaluate import Likeness, Twice
 from test_report import caption, check_structure, table
 
 NOTHING = "No evidence of decoding in this store."
@@ -188,6 +190,33 @@ def test_folds_are_told_one_by_one(tmp_path: Path) -> None:
     assert len(page.one("ol", class_="found").all("li")) == 6
 
 
+def test_parts_that_are_too_many_are_told_from_both_ends(
+    found: eegstore.Store, tmp_path: Path
+) -> None:
+    parts = [{"n": 4, "top1": score(one / 300, 0.0, 1.0, 0.1)} for one in range(260)]
+    named = {
+        what: [{what: f"{what}{number:03}", **part} for number, part in enumerate(parts)]
+        for what in ("concept", "subject", "fold")
+    }
+    asked = document(per_concept=named["concept"], per_subject=named["subject"],
+                     folds=named["fold"])  # fmt: skip
+    page = parse(report(found, tmp_path / "a.html", evaluations=[asked]).read_text())
+    check_structure(page)
+    for what, ends in (("concept", "best and the worst"), ("fold", "first and the last")):
+        key = f"retrieval-1-{what}"
+        names = [row[0] for row in table(page, key)[1:]]
+        order = range(259, -1, -1) if what == "concept" else range(260)
+        assert names == [f"{what}{one:03}" for one in [*order[:100], *order[-100:]]]
+        shown = page.one("figure", id=key)
+        assert len(shown.all("circle")) == 30
+        assert f"The {ends} 15 are drawn. The table has the {ends} 100." in caption(page, key)
+        assert "60 more rows are not listed." in shown.one("details").text()
+    few = document(per_subject=named["subject"][:40])
+    page = parse(report(found, tmp_path / "a.html", evaluations=[few]).read_text())
+    assert len(table(page, "retrieval-1-subject")) == 41
+    assert "not listed" not in page.one("figure", id="retrieval-1-subject").text()
+
+
 def test_the_verdict_follows_the_p_value(found: eegstore.Store) -> None:
     assert said(found).sentence == NOTHING
     assert said(found, document(p_value=0.05)).sentence == NOTHING
@@ -222,6 +251,70 @@ def test_a_leak_takes_the_evidence_away(found: eegstore.Store) -> None:
     assert "9 of the stimuli were in train." in warned.reasons
 
 
+IN_SAMPLE = (
+    "trials/learnt was fitted on the split 'train', which is asked here: that is sound only where "
+    "its values are out of fold"
+)
+CIRCULAR = "trials/learnt is computed from trials/eeg, which the pairs were made from"
+
+
+@pytest.mark.parametrize("recorded", [{}, {"doubtful": True}])
+@pytest.mark.parametrize("warning", [IN_SAMPLE, CIRCULAR])
+def test_a_score_that_can_be_had_without_decoding_is_no_evidence(
+    found: eegstore.Store, warning: str, recorded: dict[str, bool]
+) -> None:
+    """Older records have no flag; their warnings say it."""
+    doubtful = document(warnings=["the intervals come from 8 stimuli alone", warning], **recorded)
+    told = said(found, doubtful)
+    assert (told.kind, told.sentence.partition(":")[0]) == (
+        "doubtful", "Above chance, but no evidence of decoding"
+    )  # fmt: skip
+    assert f"T{warning[1:]}." in told.reasons
+    # Another that is sound is evidence all the same, unless it finds nothing.
+    sound = document(p_value=0.01, doubtful=False)
+    for both in ((doubtful, sound), (sound, doubtful)):
+        assert said(found, *both).kind == "found"
+        assert f"T{warning[1:]}." not in said(found, *both).reasons
+    assert said(found, doubtful, document(p_value=0.4)).kind == "doubtful"
+    assert said(found, document(warnings=["rough"])).kind == "found"
+
+
+def test_an_in_sample_score_that_was_recorded_is_no_evidence(
+    tmp_path: Path, register: Callable[..., None]
+) -> None:
+    register(Likeness)
+    extract = [HOG, {"plugin": "likeness"}]
+    store = planted(tmp_path, noise=1.0, splits={0: "train"}, extract=extract)
+    asked = evaluate(store, "likeness", "hog", split="train", n_perm=99)
+    assert (asked.doubtful, asked.verdict) == (True, "above chance (p = 0.01)")
+    assert asked.document()["doubtful"] is True
+    # That its stimuli were seen is said of a test, and does not make it in-sample.
+    tested = evaluate(store, "likeness", "hog", n_perm=99)
+    assert tested.document()["doubtful"] is False
+    assert "24 of the 24 stimuli are in the split 'train' too" in tested.warnings[0]
+    record_evaluation(store, asked.summary(), now(), 1.0)
+    store = eegstore.open_store(store.folder)
+    page = parse(report(store, tmp_path / "a.html", with_audit=False).read_text())
+    box = page.one("section", id="verdict")
+    assert "doubtful" in str(box.attributes["class"])
+    assert "can explain it" in box.one("p", class_="verdict").text()
+    assert "was fitted on the split 'train', which is asked here" in box.text()
+
+
+def test_a_score_by_what_made_the_pairs_is_doubtful(
+    tmp_path: Path, register: Callable[..., None]
+) -> None:
+    register(Likeness)
+    register(Twice, kind="pairing")
+    extract, splits = [HOG, {"plugin": "likeness"}], {0: "train"}
+    for place, made_from in enumerate((["trials/eeg"], [], ["stimulus_key"])):
+        pairing = {"plugin": "twice", "made_from": made_from}
+        store = planted(tmp_path / str(place), noise=1.0, splits=splits, pairing=pairing,
+                        extract=extract)  # fmt: skip
+        found = evaluate(store, "likeness", "hog", n_boot=0, n_perm=0)
+        assert found.doubtful == (made_from != ["stimulus_key"])
+
+
 def test_an_interval_that_covers_chance_is_weak(found: eegstore.Store) -> None:
     told = said(found, document(top5=score(0.3, 0.2, 0.4, 0.21)))
     assert (told.kind, told.sentence.partition(":")[0]) == (
@@ -243,7 +336,7 @@ def test_findings_are_told_with_examples_and_advice(found: eegstore.Store, tmp_p
     assert heads == ["✕Error: a-leak 1,234", "iNote: a-note 1"]
     assert f"leaks {hostile}" in section.text()
     assert f"What to do: mend {hostile}" in section.text()
-    assert "1 check could not be made" in section.text()
+    assert "1 of 11 checks could not be made" in section.text()
     assert not section.all("b")
     assert "1 error, 1 note." in section.text()
     assert "Nothing was evaluated" in page.one("section", id="verdict").text()
@@ -252,4 +345,28 @@ def test_findings_are_told_with_examples_and_advice(found: eegstore.Store, tmp_p
 def test_a_clean_audit_says_so(found: eegstore.Store, tmp_path: Path) -> None:
     clean = Audit([], {})
     page = parse(report(found, tmp_path / "a.html", evaluations=[], audit=clean).read_text())
-    assert "found nothing that makes a score say more" in page.one("section", id="audit").text()
+    told = page.one("section", id="audit").text()
+    assert "No leaks found; what was looked for: one stimulus in two splits, one concept" in told
+    assert "could not be made" not in told
+
+
+def test_checks_that_could_not_be_made_are_told_on_the_page_and_beside_the_verdict(
+    found: eegstore.Store, tmp_path: Path
+) -> None:
+    but_one = {one.name: "no label" for one in CHECKS if one.name != "near-duplicate-trials"}
+    audit = Audit([], but_one)
+    page = parse(report(found, tmp_path / "a.html", audit=audit).read_text(encoding="utf-8"))
+    check_structure(page)
+    intro, count = [one.text() for one in page.one("section", id="audit").inside[1:3]]
+    assert intro == f"N{verdict_of(audit)[1:]}."
+    assert "what was looked for: copies of a trial's EEG; 10 of 11" in intro
+    # Paragraphs: a page in print has no details.
+    assert (
+        count == "10 of 11 checks could not be made: what they look for may be there all the same."
+    )
+    grounds = [one.text() for one in page.one("section", id="verdict").all("li")]
+    assert grounds[-1].startswith("Of the audit, 10 of 11 checks could not be made: a leak that")
+    assert "time-baseline: no label" in page.one("section", id="audit").one("details").text()
+    nothing = Audit([], but_one | {"near-duplicate-trials": "no trial"})
+    page = parse(report(found, tmp_path / "a.html", audit=nothing).read_text(encoding="utf-8"))
+    assert "Nothing could be checked." in page.one("section", id="audit").text()

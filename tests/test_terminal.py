@@ -14,11 +14,17 @@ import sys
 import termios
 from pathlib import Path
 
+import numpy as np
 import pytest
+from crc32c import crc32c
+from numcodecs.vlen import VLenUTF8
 from PIL import Image
 
 import eegstore
 from command import run_command
+from eegstore.attributes import NO_SEAL, ColumnEntry, sealed, store_digest
+from eegstore.disk import digest_bytes
+from eegstore.root import committed_documents
 from eegstore.terminal import progress
 from third_party import extractor, lay_out, plugin
 
@@ -175,28 +181,61 @@ def scan(self):
     name = {HOSTILE!r}
     return Trials(n_trials=2, ch_names=["a" + name, "b" + name], sfreq=1, times=[0, 1, 2, 3],
         units="V" + name, label=[0, 1], notice="notice" + name, hints=["hint" + name],
-        columns={{"key": ["x" + name, "y" + name]}})
+        columns={{"key": ["x" + name, "y" + name]}}, split=["train", "test"])
 def read(self, start, stop):
     return np.random.default_rng(0).random((stop - start, 2, 4), dtype="f4")
 """
     (folder / "site").mkdir()
     lay_out(folder / "site", plugin("source", body))
+    for reads in ("caption", "image"):
+        vector = 'return ColumnSpec(("feature",), (3,), "float32")'
+        call = f"return np.random.default_rng(0).random((len(block['{reads}']), 3), dtype='f4')"
+        code = extractor(call, vector, reads).replace('"odd"', f'"of-{reads}"')
+        lay_out(folder / "site", code, f"theirs_{reads}")
     quoted = json.dumps(HOSTILE)[1:-1]
     (folder / "recipe.toml").write_text(
         f'name = "name{quoted}"\n[source]\nplugin = "odd"\n[stimuli]\nplugin = "image-folder"\n'
-        f'path = "images{quoted}"\n[pairing]\nplugin = "label"\n',
+        f'path = "images{quoted}"\n[pairing]\nplugin = "label"\n[split]\nplugin = "source"\n'
+        '[[extract]]\nplugin = "of-caption"\n[[extract]]\nplugin = "of-image"\n',
         encoding="utf-8",
     )
     return folder
 
 
+def craft(store: Path) -> None:
+    """Names of a column and of splits that no build would give, in a store that is whole."""
+    root = json.loads((store / "zarr.json").read_bytes())
+    attributes, held = root["attributes"]["eegstore"], root["consolidated_metadata"]["metadata"]
+    entries = {f"{one['table']}/{one['name']}": one for one in attributes["columns"]}
+    for folder in ("stimuli/", "digests/stimuli_"):
+        old, new = f"{folder}of_caption", f"{folder}of_caption{HOSTILE}"
+        (store / old).rename(store / new)
+        held[new] = held.pop(old)
+    entries["stimuli/of_caption"]["name"] += HOSTILE
+    names = np.array([f"train{HOSTILE}", f"test{HOSTILE}"], dtype=object)
+    content = bytes(VLenUTF8().encode(names))
+    content += crc32c(content).to_bytes(4, "little")
+    (store / "trials/split/c/0").write_bytes(content)
+    entries["trials/split"]["digest"] = digest_bytes(content)
+    attributes["digest"] = store_digest([ColumnEntry(**one) for one in attributes["columns"]])
+    attributes["seal"] = NO_SEAL
+    blank = json.dumps(root, indent=2, ensure_ascii=False).encode()
+    (store / "zarr.json").write_bytes(sealed(blank, committed_documents(blank)))
+
+
 def test_names_in_data_drive_no_terminal(hostile):
     env = {"PYTHONPATH": str(hostile / "site")}
-    out = f"s{HOSTILE}.zarr"
+    out, crafted = f"s{HOSTILE}.zarr", "crafted.zarr"
+    assert run_command("build", "recipe.toml", crafted, cwd=hostile, env=env).code == 0
+    craft(hostile / crafted)
+    search = ["search", crafted, "--gallery", "of_image", "--text", "a"]
     for command in (
         ["build", "recipe.toml", out, "--plan"],
         ["build", "recipe.toml", out],
         ["build", "recipe.toml", out, "--json"],
+        ["audit", crafted],
+        ["info", crafted],
+        search,
         ["info", out],
         ["info", out, "--json"],
         ["verify", out, "--deep"],
@@ -225,6 +264,21 @@ def test_names_in_errors_drive_no_terminal(hostile):
         assert done.err.count("\n") == 1
         assert done.err[:-1].isprintable()
         assert r"\x1b[2J\x9b31m\x07ü\u202e\n" in done.err
+
+
+def test_an_error_that_lists_what_a_store_has_drives_no_terminal(hostile):
+    env, out = {"PYTHONPATH": str(hostile / "site")}, "listed.zarr"
+    assert run_command("build", "recipe.toml", out, cwd=hostile, env=env).code == 0
+    craft(hostile / out)
+    search = ["search", out, "--trial", "0", "--query", "eeg"]
+    for arguments, told in (
+        (["--gallery", "of_image", "--split", "none"], f"name one that there is: test{SHOWN}, "),
+        (["--gallery", f"of_caption{HOSTILE[:-1]}"], f"did you mean 'stimuli/of_caption{SHOWN}'"),
+    ):
+        done = run_command(*search, *arguments, cwd=hostile, env=env)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert done.err[:-1].isprintable()
+        assert told in done.err
 
 
 def test_a_damaged_file_of_a_hostile_name_drives_no_terminal(hostile):

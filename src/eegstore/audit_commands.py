@@ -31,7 +31,7 @@ def audit_command(
 ) -> int:
     """Look for leaks: whatever lets a score say more of a decoder than it should."""
     from eegstore import audit_pages
-    from eegstore.audit import examine
+    from eegstore.audit import examine, verdict
     from eegstore.store import open_store
 
     opened = open_store(store)
@@ -43,5 +43,5 @@ def audit_command(
         show(audit_pages.page(opened, found), quiet)
     if not strict or found.is_clean:
         return 0
-    tell(f"{store}: {audit_pages.verdict(found)}")
+    tell(f"{store}: {verdict(found)}")
     return DamageError.exit_code

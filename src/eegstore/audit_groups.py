@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eegstore.audit_rows import RECORDING, SITTING, Rows
 from eegstore.findings import Finding, NotCheckedError, Severity, few
+from eegstore.rounds import first_of_content
 from eegstore.wording import plural
 
 Codes = NDArray[np.int64]
@@ -74,8 +75,7 @@ def stimulus_across_splits(rows: Rows) -> Iterator[Finding]:
     """One image in trials of more than one split, whatever its rows are called."""
     rows.need_parts()
     row, stimulus = rows.shown
-    content = rows.store.stimuli["content_id"][:][stimulus]
-    found = _over(rows, content, row)
+    found = _over(rows, first_of_content(rows.store)[stimulus], row)
     if not len(found.torn):
         return
     path = rows.store.stimuli["image_path"][:]
@@ -102,8 +102,8 @@ def stimulus_across_splits(rows: Rows) -> Iterator[Finding]:
 def concept_overlap(rows: Rows) -> Iterator[Finding]:
     """One concept in trials of more than one split."""
     rows.need_parts()
-    concept = _concepts(rows)
-    at = np.flatnonzero(concept != "")
+    names, concept = _concepts(rows)
+    at = np.flatnonzero(concept >= 0)
     found = _over(rows, concept[at], at)
     if not len(found.torn):
         return
@@ -111,7 +111,7 @@ def concept_overlap(rows: Rows) -> Iterator[Finding]:
     what = f"{shared:,} of {plural(len(found.counts), 'concept')} in more than one split"
     what += ", and the split is to hold out concepts" if zero_shot else ""
     examples = (
-        f"{concept[at[found.first(group)]]}: {found.shares(group, rows.part_names)}"
+        f"{names[concept[at[found.first(group)]]]}: {found.shares(group, rows.part_names)}"
         for group in found.torn.tolist()
     )
     yield Finding(
@@ -126,19 +126,25 @@ def concept_overlap(rows: Rows) -> Iterator[Finding]:
     )
 
 
-def _concepts(rows: Rows) -> NDArray[np.str_]:
-    """str, (row,): concept of the stimulus shown; of an unpaired trial its label; "" for none."""
-    label = rows.column("label")
-    concept = np.where(label >= 0, np.char.add("label ", label.astype(np.str_)), "")
+def _concepts(rows: Rows) -> tuple[list[str], Codes]:
+    """Names of concepts, and int64, (row,): that of the stimulus shown; -1 for none.
+
+    Of an unpaired trial it is the label. Rows have numbers, as names would take more memory than
+    all else that is kept of a trial.
+    """
     stimulus = rows.column("stimulus")
-    paired = stimulus >= 0
-    if paired.any():
-        names = rows.store.stimuli["concept"][:]
-        concept = concept.astype(np.dtype((np.str_, max(concept.itemsize, names.itemsize) // 4)))
-        concept[paired] = names[stimulus[paired]]
-    if not (concept != "").any():
+    values, code = np.unique(rows.column("label"), return_inverse=True)
+    names = [f"label {one}" if one >= 0 else "" for one in values.tolist()]
+    if (stimulus >= 0).any():
+        concepts, of_stimulus = np.unique(rows.store.stimuli["concept"][:], return_inverse=True)
+        code = np.where(stimulus >= 0, len(names) + of_stimulus[stimulus], code)
+        names += concepts.tolist()
+    # One name has one number, and "" is the first.
+    known, number = np.unique(["", *names], return_inverse=True)
+    concept = number[1:][code] - 1
+    if not (concept >= 0).any():
         raise NotCheckedError("no trial has a label or is paired with a stimulus")
-    return concept
+    return known[1:].tolist(), concept
 
 
 def block_across_splits(rows: Rows) -> Iterator[Finding]:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.audit_rows import Rows
-from eegstore.errors import EegStoreError
 from eegstore.findings import Finding, NotCheckedError, Severity, few
+from eegstore.images import Images
 from eegstore.neighbours import partners
+from eegstore.rounds import first_of_content
 from eegstore.wording import plural
 
 SIZE: Final = 32
@@ -21,12 +22,10 @@ HASH_ALIKE: Final = 0.98
 ALIKE: Final = 0.99  # correlation of the brightness
 EDGES_ALIKE: Final = 0.93  # and of its differences, which tell apart what is laid out alike
 N_TREES: Final = 24
-TRIED: Final = 3
 ADVICE: Final = (
     "Remove one of each pair, or give both the same concept and split with "
     '[split] plugin = "concept".'
 )
-UNREADABLE = (EegStoreError, OSError, ValueError)
 
 
 class Shown(NamedTuple):
@@ -43,12 +42,13 @@ def near_duplicate_images(rows: Rows) -> Iterator[Finding]:
     """Images of different content that look the same, in different splits."""
     rows.need_parts()
     shown = _shown(rows)
-    hashes, lost = _hashes(rows, shown.stimulus)
+    images = Images(rows.store)
+    hashes = _hashes(rows, images, shown.stimulus)
     found = partners(hashes, shown.parts, HASH_ALIKE, n_trees=N_TREES).elsewhere
     place = np.flatnonzero(found >= 0)
     pairs = np.unique(np.sort(np.stack([place, found[place]], axis=1), axis=1), axis=0)
     pairs = shown.stimulus[pairs]
-    same = [pair for pair in pairs.tolist() if _look_the_same(rows, pair)]
+    same = [pair for pair in pairs.tolist() if _look_the_same(images, pair)]
     path, meant = rows.store.stimuli["image_path"][:], rows.shares_stimuli
     if same:
         n_images = len(np.unique(same))
@@ -57,11 +57,11 @@ def near_duplicate_images(rows: Rows) -> Iterator[Finding]:
         examples = few(f"{path[one]} and {path[other]}" for one, other in same)
         severity: Severity = "note" if meant else "error"
         yield Finding("near-duplicate-images", severity, n_images, what, examples, ADVICE)
-    if lost:
+    if lost := images.lost:
         yield Finding(
             "near-duplicate-images", "note", len(lost),
             f"{plural(len(lost), 'image')} that can no longer be read, and were not compared",
-            few(f"{path[stimulus]}: {why}" for stimulus, why in lost),
+            few(f"{path[stimulus]}: {why}" for stimulus, why in lost.items()),
             "Put the images back where the store was built from, and audit again.",
         )  # fmt: skip
 
@@ -69,17 +69,15 @@ def near_duplicate_images(rows: Rows) -> Iterator[Finding]:
 def _shown(rows: Rows) -> Shown:
     """The images that trials show, one of each content."""
     row, stimulus = rows.shown
-    content = rows.store.stimuli["content_id"][:]
-    _, first, code = np.unique(content[stimulus], return_index=True, return_inverse=True)
+    content = first_of_content(rows.store)[stimulus]
+    _, first, code = np.unique(content, return_index=True, return_inverse=True)
     is_in = np.zeros((len(first), len(rows.part_names)), dtype=np.bool_)
     is_in[code, rows.part[row]] = True
     return Shown(stimulus[first], np.unique(is_in, axis=0, return_inverse=True)[1].reshape(-1))
 
 
-def _hashes(
-    rows: Rows, stimuli: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
-    """float32, (image, coefficient): perceptual hashes; and the images that cannot be read.
+def _hashes(rows: Rows, images: Images, stimuli: NDArray[np.int64]) -> NDArray[np.float32]:
+    """float32, (image, coefficient): perceptual hashes; zeros where an image cannot be read.
 
     Raises
     ------
@@ -87,17 +85,16 @@ def _hashes(
         Where none can.
     """
     hashes = np.zeros((len(stimuli), COEFFICIENTS**2 - 1), dtype=np.float32)
-    lost: list[tuple[int, str]] = []
     for number, stimulus in enumerate(stimuli.tolist()):
-        try:
-            hashes[number] = perceptual_hash(rows.store.image(stimulus))
-        except UNREADABLE as error:
-            lost.append((stimulus, str(error)))
-        # Where the provider itself is gone, each image would look for it again.
-        if len(lost) == number + 1 and number + 1 in {TRIED, len(stimuli)}:
-            raise NotCheckedError(f"the images cannot be read: {lost[0][1]}")
+        image = images.read(stimulus)
+        if image is not None:
+            hashes[number] = perceptual_hash(image)
+        if images.is_gone:
+            break
         rows.tell("read images", number + 1, len(stimuli))
-    return hashes, lost
+    if images.none_read:
+        raise NotCheckedError(f"the images cannot be read: {images.problem}")
+    return hashes
 
 
 def brightness(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
@@ -125,9 +122,12 @@ def perceptual_hash(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return hash_
 
 
-def _look_the_same(rows: Rows, pair: Sequence[int]) -> bool:
+def _look_the_same(images: Images, pair: Sequence[int]) -> bool:
     """Whether two images are alike in brightness and in its differences."""
-    one, other = (brightness(rows.store.image(stimulus), LOOK_SIZE) for stimulus in pair)
+    read = [image for image in map(images.read, pair) if image is not None]
+    if len(read) < 2:
+        return False
+    one, other = (brightness(image, LOOK_SIZE) for image in read)
     edges = (np.concatenate([np.diff(image, axis=0).ravel(), np.diff(image, axis=1).ravel()])
              for image in (one, other))  # fmt: skip
     return _cosine(one.ravel(), other.ravel()) > ALIKE and _cosine(*edges) > EDGES_ALIKE

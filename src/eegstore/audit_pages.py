@@ -9,7 +9,7 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from eegstore.audit import CHECKS, Audit
+from eegstore.audit import Audit, verdict
 from eegstore.findings import SHOWN, Finding, Severity
 from eegstore.render import as_text, titled
 from eegstore.store import Store
@@ -58,22 +58,3 @@ class _Indented:
         for line in as_text(self.text).wrap(console, options.max_width - self.width):
             line.rstrip()
             yield Text(" " * self.width) + line
-
-
-def verdict(found: Audit) -> str:
-    """The audit in a line: what there is, or what was looked for and is not there."""
-    counts = [
-        plural(found.count(severity), severity) for severity in STYLES if found.count(severity)
-    ]
-    if not found.is_clean:
-        return ", ".join(counts)
-    ran = [one for one in CHECKS if one.name not in found.not_checked]
-    if not ran:
-        return "nothing could be checked"
-    notes = f" ({counts[0]})" if counts else ""
-    rest = f"; {len(found.not_checked)} of {len(CHECKS)} checks could not be made"
-    looked_for = ", ".join(one.looks_for for one in ran)
-    return (
-        f"no leaks found{notes}; what was looked for: {looked_for}"
-        f"{rest if found.not_checked else ''}"
-    )

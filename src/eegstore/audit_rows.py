@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.findings import NotCheckedError
+from eegstore.rounds import first_of_content
 from eegstore.sketching import Signal, read_signal
 from eegstore.store import Store
 
@@ -218,7 +219,7 @@ class Rows:
     def _all_are_known(self) -> bool:
         """Whether every stimulus that is scored is one that train was shown."""
         row, stimulus = self.shown
-        content = self.store.stimuli["content_id"][:][stimulus]
+        content = first_of_content(self.store)[stimulus]
         return all(
             np.isin(content[np.isin(row, pair.test)], content[np.isin(row, pair.train)]).all()
             for pair in self.held_out

@@ -8,8 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.calls import given
-from eegstore.errors import PluginError
+from eegstore.calls import check_images
 from eegstore.shards import CHUNK_BYTES, rows_near
 from eegstore.tables import Block, Table
 from eegstore.worker import Worker
@@ -117,19 +116,5 @@ def _images(me: Worker, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     for run in runs:
         start, stop = int(run[0]), int(run[-1]) + 1
         read = me.call("stimuli", me.provider, section, me.provider.read, start, stop)
-        what = f"read({start}, {stop})"
-        given("stimuli", me.provider, what, read, list)
-        wrong = sum(not _is_image(one) for one in read)
-        if wrong or len(read) != stop - start:
-            raise PluginError(
-                f"stimuli {me.provider.name!r}: {what} gave {len(read)} images, {wrong} of them "
-                f"wrong, expected {stop - start}, each uint8 (y, x, 3)"
-            )
-        images += read
+        images += check_images(me.provider, start, stop, read)
     return images
-
-
-def _is_image(value: Any) -> bool:
-    """Whether a value is uint8, (y, x, 3), with a pixel at least."""
-    array = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.size > 0
-    return array and value.ndim == 3 and value.shape[-1] == 3

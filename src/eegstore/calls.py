@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eegstore import errors
 from eegstore.errors import EegStoreError, InputError, PluginError
@@ -72,6 +73,25 @@ def given(kind: str, plugin: Any, call: str, value: Any, cls: type[T]) -> T:
             f"{kind} {plugin.name!r}: {call} gave {type(value).__name__}, expected a {cls.__name__}"
         )
     return value
+
+
+def check_images(plugin: Any, start: int, stop: int, images: Any) -> list[NDArray[np.uint8]]:
+    """What a provider's ``read`` has given, where it is an image of each row: uint8, (y, x, 3)."""
+    what = f"read({start}, {stop})"
+    found = given("stimuli", plugin, what, images, list)
+    wrong = sum(not _is_image(one) for one in found)
+    if wrong or len(found) != stop - start:
+        raise PluginError(
+            f"stimuli {plugin.name!r}: {what} gave {len(found)} images, {wrong} of them wrong, "
+            f"expected {stop - start}, each uint8 (y, x, 3)"
+        )
+    return found
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a value is uint8, (y, x, 3), with a pixel at least."""
+    array = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.size > 0
+    return array and value.ndim == 3 and value.shape[-1] == 3
 
 
 def declared(kind: str, plugin: Any, member: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from eegstore.products import Metric, check_torch
 from eegstore.resampling import MEDIAN, p_value
 from eegstore.rounds import FOLDS, Asker, Average, By, Candidates, Target, find_column, rounds
 from eegstore.store import Store
-from eegstore.tautology import doubts, fitted_doubts, tautology
+from eegstore.tautology import doubts, fitted_doubts, is_doubt, tautology
 
 ALPHA: Final = 0.05
 FEW_CLUSTERS: Final = 10
@@ -111,6 +111,11 @@ class Evaluation:
         return self.smallest is not None and self.smallest.p > ALPHA
 
     @property
+    def doubtful(self) -> bool:
+        """Whether a warning says that the score can be had without decoding."""
+        return any(map(is_doubt, self.warnings))
+
+    @property
     def verdict(self) -> str:
         """What the permutation test says, in a sentence."""
         if self.tautology:
@@ -139,6 +144,7 @@ class Evaluation:
             "p_value": self.p_value,
             "smallest_p": self.smallest and self.smallest.p,
             "is_empty": self.is_empty,
+            "doubtful": self.doubtful,
             "n_query": self.n_query,
             "n_gallery": self.n_gallery,
             "n_trials": self.n_trials,

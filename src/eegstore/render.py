@@ -56,7 +56,7 @@ def shape_of(shape: Sequence[int]) -> str:
 
 def titled(title: str, facts: str, notice: str) -> Iterator[RenderableType]:
     """What is shown, a fact of it, and the notice where there is one."""
-    yield Text.assemble((printable(title), "bold"), "  ", facts)
+    yield Text.assemble((printable(title), "bold"), "  ", printable(facts))
     if notice:
         yield as_text(notice, style="yellow")
     yield ""
@@ -169,10 +169,11 @@ def plan(planned: Plan) -> RenderableType:
             lines.append("An unfinished build is resumed.")
         learnt = [path for path in planned.rewritten if path in _states(planned)]
         besides = f" besides {', '.join(learnt)}, whose size follows from a fit," if learnt else ""
-        lines.append(
+        told = (
             f"{plural(len(planned.tasks), 'task')}, {size(planned.bytes_left)} to write"
             f"{besides or ','} {size(planned.worker_bytes)} of arrays a worker. Nothing was done."
         )
+        lines.append(as_text(told))
     return Group(*lines)
 
 

@@ -159,7 +159,7 @@ def pairs_of(store: Store) -> Integers:
 
 
 def shown(store: Store) -> Integers:
-    """int64, (trial, stimulus): as ``pairs_of``; the first row of a ``content_id`` for all of it."""
+    """int64, (trial, stimulus): as ``pairs_of``; one row a ``content_id``, its first."""
     pairs = pairs_of(store)
     if not store.stimuli.n_rows:
         return pairs

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.errors import InputError, UsageError
+from eegstore.images import Images
 from eegstore.root import refuse_inside_store
 from eegstore.search import Search
 from eegstore.store import Store
@@ -34,9 +37,12 @@ SUFFIX: Final = ".png"
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """An image, uint8 (y, x, 3), with two lines below it; ``is_true`` ones have a frame."""
+    """An image, uint8 (y, x, 3), or why it is missing, with two lines below it.
 
-    image: NDArray[np.uint8]
+    ``is_true`` ones have a frame.
+    """
+
+    image: NDArray[np.uint8] | str
     first: str
     second: str
     is_true: bool
@@ -64,6 +70,8 @@ def draw_sheet(
 ) -> Path:
     """Write a PNG file: what was asked for first, where it is an image; then the hits in order.
 
+    In the place of an image that cannot be read any more is the reason.
+
     Parameters
     ----------
     store
@@ -78,25 +86,31 @@ def draw_sheet(
     Raises
     ------
     UsageError, InputError
-        As ``check_sheet``; where an image cannot be read any more, or the file not be written.
+        As ``check_sheet``; where the file cannot be written.
+    InputError, PluginError
+        As ``Store.image``, where none of the images can be read any more.
     """
     check_sheet(out)
-    cells = []
+    cells, images = [], Images(store)
     if found.true is not None:
         true = found.true
-        cells.append(_cell(store, true.stimulus, "shown", true.concept, is_true=True))
+        cells.append(_cell(images, true.stimulus, "shown", true.concept, is_true=True))
     elif asked is not None:
         cells.append(Cell(asked, "asked for", "", False))
     for one in found.hits:
         label = f"{one.rank}   {one.score:.3f}"
-        cells.append(_cell(store, one.stimulus, label, one.concept, is_true=one.is_true))
+        cells.append(_cell(images, one.stimulus, label, one.concept, is_true=one.is_true))
+    if images.none_read and images.problem is not None:
+        raise images.problem
     title = f"{found.asked}: {found.query} in {found.gallery}"
     _write(out, _png(_drawn(cells, title)))
     return out
 
 
-def _cell(store: Store, stimulus: int, first: str, second: str, *, is_true: bool) -> Cell:
-    return Cell(store.image(stimulus), first, second, is_true)
+def _cell(images: Images, stimulus: int, first: str, second: str, *, is_true: bool) -> Cell:
+    image = images.read(stimulus)
+    shown = str(images.lost[stimulus]) if image is None else image
+    return Cell(shown, first, second, is_true)
 
 
 def image_box(number: int) -> tuple[int, int, int, int]:
@@ -125,15 +139,10 @@ def _draw_cell(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Any, box: tuple[int, int, int, int],
     cell: Cell,
 ) -> None:  # fmt: skip
-    from PIL import Image
-
-    image = Image.fromarray(cell.image)
-    scale = SIDE / max(image.size)
-    size = tuple(max(1, round(scale * length)) for length in image.size)
-    # Pixels of a small image stay squares.
-    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    left, top = (start + (SIDE - length) // 2 for start, length in zip(box[:2], size, strict=True))
-    sheet.paste(image.resize((size[0], size[1]), how), (left, top))
+    if isinstance(cell.image, str):
+        _draw_reason(draw, font, box, cell.image)
+    else:
+        _paste(sheet, box, cell.image)
     if cell.is_true:
         edges = (box[0] - FRAME, box[1] - FRAME, box[2] + FRAME - 1, box[3] + FRAME - 1)
         draw.rectangle(edges, outline=RIGHT, width=FRAME)
@@ -142,6 +151,42 @@ def _draw_cell(
     for number, (text, colour) in enumerate(lines):
         place = (box[0], box[3] + FRAME + 2 + number * LINE)
         draw.text(place, _fitting(text, font, SIDE), colour, font)
+
+
+def _paste(sheet: Image.Image, box: tuple[int, int, int, int], pixels: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    scale = SIDE / max(image.size)
+    size = tuple(max(1, round(scale * length)) for length in image.size)
+    # Pixels of a small image stay squares.
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    left, top = (start + (SIDE - length) // 2 for start, length in zip(box[:2], size, strict=True))
+    sheet.paste(image.resize((size[0], size[1]), how), (left, top))
+
+
+def _draw_reason(
+    draw: ImageDraw.ImageDraw, font: Any, box: tuple[int, int, int, int], why: str
+) -> None:
+    """Why an image is missing, as much of it as its place has room for."""
+    draw.rectangle((*box[:2], box[2] - 1, box[3] - 1), outline=FAINT)
+    lines = ["no image", *_lines(why, font, SIDE - 2 * FRAME)]
+    for number, text in enumerate(islice(lines, SIDE // LINE)):
+        draw.text((box[0] + FRAME, box[1] + FRAME + number * LINE), text, FAINT, font)
+
+
+def _lines(text: str, font: Any, width: int) -> Iterator[str]:
+    """The text, broken where a line of the width is full."""
+    rest = printable(text)
+    while rest:
+        length = max(1, _n_fitting(rest, font, width))
+        yield rest[:length]
+        rest = rest[length:].lstrip()
+
+
+def _n_fitting(text: str, font: Any, width: int) -> int:
+    """How many letters of a text have room in a line of the width."""
+    return bisect_right(range(1, len(text) + 1), width, key=lambda n: font.getlength(text[:n]))
 
 
 def _fitting(text: str, font: Any, width: int) -> str:

@@ -15,12 +15,8 @@ from pydantic import ValidationError
 
 from eegstore import registry
 from eegstore.arrays import layout_of, read_narrow, row_numbers
-from eegstore.attributes import (
-    DIGEST_BYTES,
-    DOCUMENT,
-    ColumnEntry,
-    StoreAttributes,
-)
+from eegstore.attributes import DIGEST_BYTES, DOCUMENT, ColumnEntry, StoreAttributes
+from eegstore.calls import check_images, given, guarded
 from eegstore.counts import KEYS
 from eegstore.disk import Place, digest_bytes, read_regular
 from eegstore.errors import DamageError, IncompleteError, InputError
@@ -30,7 +26,7 @@ from eegstore.recipe import parse_recipe
 from eegstore.remote import location, together
 from eegstore.root import REMEDY, committed_documents, read_root, records_path
 from eegstore.shards import Layout
-from eegstore.tables import ColumnSpec, Table
+from eegstore.tables import ColumnSpec, Stimuli, Table
 from eegstore.wide import WideArray, wide_array
 
 if TYPE_CHECKING:
@@ -336,8 +332,9 @@ class Store:
         section, folder = recipe.stimuli, Path(self.attributes.history[-1].folder)
         with remedied(lambda: [self.stimuli["content_id"].attrs["eegstore"]["producer"]]):
             provider = registry.create("stimuli", section.plugin, section.options, folder)
-        found = provider.scan().content_id
-        if not np.array_equal(found, self.stimuli["content_id"][:]):
+        scanned = guarded("stimuli", provider, provider.scan)
+        found = given("stimuli", provider, "scan()", scanned, Stimuli)
+        if not np.array_equal(found.content_id, self.stimuli["content_id"][:]):
             raise InputError(
                 f"{self.path}: the images are not those of the build (read from {folder})"
             )
@@ -350,12 +347,14 @@ class Store:
         ------
         InputError
             Where the files are no longer where the build read them, or have changed; or the plugin
-        that reads them is not installed: names the distribution that has it.
+            that reads them is not installed: names the distribution that has it.
+        PluginError
+            Where the plugin fails, or gives no image.
         """
         provider, row = self._provider, operator.index(stimulus)
         row_numbers("stimuli", [row], self.stimuli.n_rows)
-        image: NDArray[np.uint8] = provider.read(row, row + 1)[0]
-        return image
+        read = guarded("stimuli", provider, provider.read, row, row + 1)
+        return check_images(provider, row, row + 1, read)[0]
 
 
 def open_store(path: str | Path, storage_options: Mapping[str, Any] | None = None) -> Store:

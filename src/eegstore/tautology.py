@@ -23,6 +23,11 @@ AS_COLUMNS: Final = {
     "stimulus_key": ("trials/stimulus_key",),
 }
 TRAIN: Final = "train"
+# What says of a score that it can be had without decoding; an older record has no more than that.
+NOT_RECORDED: Final = "does not record what it made the pairs from"
+NO_EEG: Final = "no EEG is in this score"
+CIRCULAR: Final = "which the pairs were made from"
+IN_SAMPLE: Final = f"was fitted on the split '{TRAIN}', which is asked here"
 
 
 def made_from(store: Store) -> tuple[str, ...]:
@@ -68,24 +73,27 @@ def tautology(store: Store, query: StoredColumn, gallery: StoredColumn, target: 
 
 
 def doubts(store: Store, query: StoredColumn, gallery: StoredColumn) -> list[str]:
-    """What else a reader of the score must know of the columns, a sentence each."""
+    """Why the score of the columns can be had without decoding, a sentence each."""
     found, made = [], made_from(store)
     if not made and not _is_recorded(store):
         name = _pairing(facts_of(store, "trials/stimulus")) or "unknown"
         found.append(
-            f"the pairing {name!r} does not record what it made the pairs from, so whether the "
-            "score follows from that cannot be told"
+            f"the pairing {name!r} {NOT_RECORDED}, so whether the score follows from that cannot "
+            "be told"
         )
     if query.entry.table == "stimuli":
-        found.append(f"{query.entry.path} is a column of stimuli: no EEG is in this score")
+        found.append(f"{query.entry.path} is a column of stimuli: {NO_EEG}")
     columns_made_from = {path for name in made for path in AS_COLUMNS.get(name, (name,))}
     for column in (query, gallery):
         through = sorted(columns_made_from & _ancestors(store, column.entry.path))
         if through:
-            found.append(
-                f"{column.entry.path} is computed from {through[0]}, which the pairs were made from"
-            )
+            found.append(f"{column.entry.path} is computed from {through[0]}, {CIRCULAR}")
     return found
+
+
+def is_doubt(warning: str) -> bool:
+    """Whether a warning, of whatever version, says that a score can be had without decoding."""
+    return any(one in warning for one in (NOT_RECORDED, NO_EEG, CIRCULAR, IN_SAMPLE))
 
 
 def fitted_doubts(
@@ -112,10 +120,7 @@ def fitted_doubts(
     is_train = (names[np.concatenate([one.trial for one in asked])] == TRAIN).any()
     if is_train and (blind or not by_fold):
         if not own_folds:
-            return [
-                f"{paths} was fitted on the split 'train', which is asked here: that is sound only "
-                "where its values are out of fold"
-            ], []
+            return [f"{paths} {IN_SAMPLE}: that is sound only where its values are out of fold"], []
         notes = [f"{paths} was fitted on 'train', but its values for train trials are out of fold"]
     own = np.unique(np.concatenate([one.stimulus for one in asked]))
     in_folds = by_fold or bool(notes)

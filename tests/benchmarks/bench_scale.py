@@ -9,7 +9,7 @@ take longer whoever reads them: the bound of an epoch is how np.memmap's grows. 
 is that of 16 times next to the first. A build keeps the narrow columns, some 100 bytes a trial:
 what 64 times take more than 16 times is given as a share of the trials' samples. (Of fewer trials
 the workers have not yet come to what they keep, some five shards each; the 64 times are zeros,
-which take no room but the store's.) The rest are figures without a limit. Not part of the quick run.
+which take no room but the store's.) The rest are figures without a limit; not in the quick run.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from eegstore.provenance import provenance
 from eegstore.render import shape_of, size
 from eegstore.report.bars import stacked_bars
-from eegstore.report.figures import MAX_SERIES, DataTable, figure, legend
+from eegstore.report.figures import MAX_LISTED, MAX_SERIES, DataTable, figure, legend, listed
 from eegstore.report.graph import Node, graph
 from eegstore.report.markup import Content, Markup, data, element, joined
 from eegstore.report.material import Material, Omitted
 from eegstore.report.scales import MINUS, counted
 
 MAX_BARS: Final = 20
-MAX_LISTED: Final = 200
+MAX_TOLD: Final = 4
 USUAL_SPLITS: Final = ("train", "val", "test")
 MAX_NODES: Final = 40
 
@@ -51,11 +51,11 @@ def _short(seconds: float) -> str:
 
 
 def _splits_told(material: Material) -> Markup:
-    shown = [(name, count) for name, count in material.store.splits.items()][:4]
-    folds = material.store.folds
+    splits, folds = list(material.store.splits.items()), material.store.folds
     return joined(
         [(", " if number else "", data(name, 20), f" {count:,}")
-         for number, (name, count) in enumerate(shown)],
+         for number, (name, count) in enumerate(splits[:MAX_TOLD])],
+        f" and {len(splits) - MAX_TOLD:,} more" if len(splits) > MAX_TOLD else None,
         f"; {counted(len(folds), 'fold')}" if folds else None,
     )  # fmt: skip
 
@@ -202,10 +202,15 @@ def balance(material: Material) -> Markup | Omitted:
 
 
 def _split_names(material: Material) -> list[str]:
-    """Splits, the usual ones first, the largest of the others next; as many as have a colour."""
+    """Splits, the usual ones first, the largest of the others next."""
     counts = material.store.splits
     others = sorted(set(counts) - set(USUAL_SPLITS), key=lambda name: (-counts[name], name))
-    return [*(name for name in USUAL_SPLITS if name in counts), *others][:MAX_SERIES]
+    return [*(name for name in USUAL_SPLITS if name in counts), *others]
+
+
+def _drawn_told(n_bars: int) -> str:
+    """That not all bars are drawn; empty where they are."""
+    return f" The first {MAX_BARS} of {n_bars:,} are drawn." if n_bars > MAX_BARS else ""
 
 
 def _split_figure(material: Material) -> Markup:
@@ -213,12 +218,16 @@ def _split_figure(material: Material) -> Markup:
     counts = np.array([material.store.splits[name] for name in names], dtype=np.int64)
     shares = counts / max(material.store.trials.n_rows, 1)
     drawn = stacked_bars(
-        "splits-bars", "", "Trials of each split.", names, counts[:, None], "trials"
+        "splits-bars", "", "Trials of each split.", names[:MAX_BARS], counts[:MAX_BARS, None],
+        "trials",
+    )  # fmt: skip
+    rows = ([data(name), f"{count:,}", f"{100 * share:.1f} %"]
+            for name, count, share in zip(names, counts, shares, strict=True))  # fmt: skip
+    table = listed("Trials of each split", ["Split", "Trials", "Share"], rows, len(names))
+    caption = (
+        f"Trials of each split.{_drawn_told(len(names))} What is fitted learns from train; results "
+        "count on test alone."
     )
-    rows = [[data(name), f"{count:,}", f"{100 * share:.1f} %"]
-            for name, count, share in zip(names, counts, shares, strict=True)]  # fmt: skip
-    table = DataTable("Trials of each split", ["Split", "Trials", "Share"], rows)
-    caption = "Trials of each split. What is fitted learns from train; results count on test alone."
     return figure("splits", "Splits", [drawn], caption, table)
 
 
@@ -228,46 +237,59 @@ def _fold_figure(fold: NDArray[np.int64]) -> Markup:
     drawn = stacked_bars(
         "folds-bars", "", "Trials of each fold.", names, counts[:MAX_BARS, None], "trials"
     )
-    rows = [[f"fold {value}", f"{count:,}"]
-            for value, count in zip(values.tolist(), counts.tolist(), strict=True)]  # fmt: skip
-    table = DataTable("Trials of each fold", ["Fold", "Trials"], rows[:MAX_LISTED])
+    rows = ([f"fold {value}", f"{count:,}"]
+            for value, count in zip(values.tolist(), counts.tolist(), strict=True))  # fmt: skip
+    table = listed("Trials of each fold", ["Fold", "Trials"], rows, len(values))
     caption = (
         f"Trials of each fold. Each of the {len(values)} folds is the test once, the others train."
+        f"{_drawn_told(len(values))}"
     )
     return figure("folds", "Folds of the cross-validation", [drawn], caption, table)
 
 
 def _concept_figure(material: Material) -> Markup:
-    splits = _split_names(material)
-    names = [name for name, _ in material.concepts]
-    of_split = material.store.trials["split"][:]
-    shown = names[:MAX_LISTED]
-    counts = np.array(
-        [[int(((material.concept == name) & (of_split == split)).sum()) for split in splits]
-         for name in shown], dtype=np.int64,
-    )  # fmt: skip
+    splits, names = _split_names(material), [name for name, _ in material.concepts]
+    counts = _counts(material, names[:MAX_LISTED], splits)
     drawn = stacked_bars(
-        "concepts-bars", "", "Trials of each concept, by split.", shown[:MAX_BARS],
-        counts[:MAX_BARS], "trials",
+        "concepts-bars", "", "Trials of each concept, by split.", names[:MAX_BARS],
+        counts[:MAX_BARS, :MAX_SERIES], "trials",
     )  # fmt: skip
-    rows = [[data(name), *(f"{one:,}" for one in row), f"{row.sum():,}"]
-            for name, row in zip(shown, counts, strict=True)]  # fmt: skip
-    head = ["Concept", *(data(split, 20) for split in splits), "All"]
-    table = DataTable("Trials of each concept", head, rows)
+    rows = (
+        [data(name), *(f"{one:,}" for one in row[:MAX_LISTED]), f"{total:,}"]
+        for (name, total), row in zip(material.concepts, counts, strict=False)
+    )
+    head = ["Concept", *(data(split, 20) for split in splits[:MAX_LISTED]), "All"]
+    table = listed("Trials of each concept", head, rows, len(names))
     return figure(
-        "concepts", "Concepts", [drawn], _concepts_told(material), table,
-        key_of=legend([data(split, 20) for split in splits], "bar"),
+        "concepts", "Concepts", [drawn], _concepts_told(material, len(splits)), table,
+        key_of=legend([data(split, 20) for split in splits[:MAX_SERIES]], "bar"),
     )  # fmt: skip
 
 
-def _concepts_told(material: Material) -> str:
+def _counts(
+    material: Material, concepts: Sequence[str], splits: Sequence[str]
+) -> NDArray[np.int64]:
+    """int64, (concept, split): trials."""
+    row_of = {name: number for number, name in enumerate(concepts)}
+    column_of = {name: number for number, name in enumerate(splits)}
+    row = np.array([row_of.get(one, -1) for one in material.concept.tolist()])
+    column = np.array([column_of[one] for one in material.store.trials["split"][:].tolist()])
+    place = (row * len(splits) + column)[row >= 0]
+    return np.bincount(place, minlength=len(concepts) * len(splits)).reshape(-1, len(splits))
+
+
+def _concepts_told(material: Material, n_splits: int) -> str:
     counts = np.array([count for _, count in material.concepts])
     least, most = int(counts.min()), int(counts.max())
     many = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     every = f"{counted(len(counts), 'concept')} of {many} trials"
-    shown = f"; the {MAX_BARS} most frequent are shown" if len(counts) > MAX_BARS else ""
+    shown = f"; the {MAX_BARS} most frequent are drawn" if len(counts) > MAX_BARS else ""
+    some = "" if n_splits <= MAX_SERIES else (
+        f" The bars, and the numbers at their ends, are of {MAX_SERIES} of {n_splits:,} splits."
+    )  # fmt: skip
+    some += f" The table has {MAX_LISTED} of them." if n_splits > MAX_LISTED else ""
     balanced = "They are balanced." if most <= 1.5 * least else (
         f"They are not balanced: the most frequent has {most / least:.1f} times the trials of the "
         "rarest, and accuracy is to be read beside that."
     )  # fmt: skip
-    return f"Trials of each concept by split: {every}{shown}. {balanced}"
+    return f"Trials of each concept by split: {every}{shown}.{some} {balanced}"

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from eegstore.audit import Audit, unmade, verdict
 from eegstore.findings import Finding, Severity
 from eegstore.report.markup import Markup, data, element, joined
 from eegstore.report.material import Material, Omitted
-from eegstore.report.scales import counted
 
 SIGNS: Final[Mapping[Severity, str]] = {"error": "✕", "warning": "!", "note": "i"}
 MAX_EXAMPLES: Final = 5
+MEANING: Final = (
+    " An error means that a score over these splits is not what it is taken for, a warning that it "
+    "may not be, a note is to be said beside it."
+)
 
 
 def audited(material: Material) -> Markup | Omitted:
-    """Findings by severity, each with examples and what to do."""
+    """The verdict, the findings by severity with examples and what to do, and what was not made."""
     if material.audit is None:
         return Omitted("the store was not audited.")
-    left_out = _not_checked(material.audit.not_checked)
-    if not material.findings:
-        told = "The audit found nothing that makes a score say more than it should."
-        return joined(element("p", told), left_out)
+    said = verdict(material.audit)
+    intro = element("p", f"{said[0].upper()}{said[1:]}.", MEANING if material.findings else "")
     ordered = sorted(material.findings, key=lambda one: list(SIGNS).index(one.severity))
-    counts = Counter(one.severity for one in ordered)
-    told = ", ".join(counted(counts[one], one) for one in SIGNS if counts[one])
-    intro = element(
-        "p", f"{told}. An error means that a score over these splits is not what it is taken for, "
-        "a warning that it may not be, a note is to be said beside it.",
-    )  # fmt: skip
-    found = element("ul", [_finding(one) for one in ordered], class_="findings")
-    return joined(intro, found, left_out)
+    entries = [_finding(one) for one in ordered]
+    found = element("ul", entries, class_="findings") if entries else None
+    return joined(intro, found, _not_checked(material.audit))
 
 
-def _not_checked(reasons: Mapping[str, str]) -> Markup | None:
-    """Checks that could not be made, each with its reason."""
-    if not reasons:
+def _not_checked(audit: Audit) -> Markup | None:
+    """How many checks could not be made, which a page in print says too, and why of each."""
+    if not audit.not_checked:
         return None
-    entries = [element("li", f"{check}: ", data(reason, 300)) for check, reason in reasons.items()]
-    told = f"{counted(len(reasons), 'check')} could not be made"
-    return element("details", element("summary", told), element("ul", entries))
+    told = f"{unmade(audit)}: what they look for may be there all the same."
+    entries = [
+        element("li", f"{check}: ", data(reason, 300))
+        for check, reason in audit.not_checked.items()
+    ]
+    why = element("details", element("summary", "Why each could not"), element("ul", entries))
+    return joined(element("p", told), why)
 
 
 def _finding(one: Finding) -> Markup:

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from eegstore.audit import unmade
 from eegstore.report.bars import Estimate, estimates
-from eegstore.report.figures import DataTable, figure
+from eegstore.report.figures import MAX_LISTED, DataTable, figure
 from eegstore.report.learned import learned_pairs
 from eegstore.report.markup import Content, Markup, data, element, joined
 from eegstore.report.material import Material, Omitted
 from eegstore.report.scales import Axis, counted, percent
+from eegstore.tautology import is_doubt
 
 ALPHA: Final = 0.05
 MEASURES: Final = {
@@ -31,6 +33,10 @@ WEAK: Final = "Weak evidence of decoding in this store: the interval of the scor
 DOUBTFUL: Final = (
     "Above chance, but no evidence of decoding: leaks between the splits can explain it."
 )
+EXPLAINED: Final = (
+    "Above chance, but no evidence of decoding: how the columns or the pairs were made can explain "
+    "it."
+)
 
 Document = Mapping[str, Any]
 
@@ -42,7 +48,7 @@ class Verdict:
     Parameters
     ----------
     kind
-        ``none``, ``found``, or ``doubtful`` where it is weak, or a leak can explain it.
+        ``none``, ``found``, or ``doubtful`` where it is weak, or something else can explain it.
     sentence
         The sentence.
     reasons
@@ -58,6 +64,13 @@ def is_decoding(one: Document) -> bool:
     """Whether an evaluation is of EEG, asks something, and its pairs hold not by construction."""
     is_empty = one.get("tautology") or one.get("is_empty")
     return not is_empty and not str(one.get("query", "")).startswith("stimuli/")
+
+
+def is_doubtful(one: Document) -> bool:
+    """Whether a score can be had without decoding; an older record has its warnings alone."""
+    if "doubtful" in one:
+        return bool(one["doubtful"])
+    return any(is_doubt(str(warning)) for warning in one.get("warnings") or ())
 
 
 def _p(one: Document, n_tested: int) -> float:
@@ -80,10 +93,12 @@ def verdict(material: Material) -> Verdict:
     reasons = [_told(one, len(done)) for one in done]
     if not found:
         return Verdict("none", _nothing_found(done), reasons)
-    best = min(found, key=lambda one: _p(one, len(done)))
+    best = min(found, key=lambda one: (is_doubtful(one), _p(one, len(done))))
     against = list(_against(material, best))
     if any(one.severity == "error" for one in material.findings):
         return Verdict("doubtful", DOUBTFUL, [*reasons, *against])
+    if is_doubtful(best):
+        return Verdict("doubtful", EXPLAINED, [*reasons, *against])
     if _covers_chance(best):
         return Verdict("doubtful", WEAK, [*reasons, *against])
     return Verdict("found", FOUND, [*reasons, *against])
@@ -122,8 +137,13 @@ def _against(material: Material, best: Document) -> Iterator[str]:
             f"The audit found {counted(len(errors), 'error')} ({checks}), which can produce such a "
             "result without any decoding."
         )
-    elif not material.was_audited:
+    if material.audit is None:
         yield "The store was not audited: a leak between its splits can produce such a result."
+    elif material.audit.not_checked:
+        yield (
+            f"Of the audit, {unmade(material.audit)}: a leak that they look for can produce such a "
+            "result."
+        )
     for warning in best.get("warnings") or ():
         yield f"{str(warning)[:1].upper()}{str(warning)[1:]}."
 
@@ -280,8 +300,8 @@ def _parts(key: str, what: str, parts: Sequence[Document]) -> Markup | None:
     ordered = list(parts)
     if what == "concept":
         ordered.sort(key=lambda one: (-(one[measure]["value"] or 0.0), str(one[what])))
-    rows = [_estimate(str(one[what]), one[measure]) for one in ordered]
-    shown = rows if len(rows) <= MAX_PARTS else [*rows[: MAX_PARTS // 2], *rows[-MAX_PARTS // 2 :]]
+    shown = [_estimate(str(one[what]), one[measure]) for one in _ends(ordered, MAX_PARTS)]
+    in_table = _ends(ordered, MAX_LISTED)
     axis = Axis("share of queries (%)", 0.0, 1.0, 100)
     drawn = estimates(f"{key}-dots", "", f"A row for each {what}.", shown, axis, percent)
     head = [what.capitalize(), "Queries", "Value", "From", "To", "Chance"]
@@ -289,14 +309,22 @@ def _parts(key: str, what: str, parts: Sequence[Document]) -> Markup | None:
         f"{MEASURES[measure]} by {what}", head,
         [[data(str(one[what])), f"{one['n']:,}",
           *(_share(one[measure].get(part)) for part in ("value", "low", "high", "chance"))]
-         for one in ordered],
+         for one in in_table], left_out=len(ordered) - len(in_table),
     )  # fmt: skip
-    some = "" if len(shown) == len(rows) else f" The best and the worst {MAX_PARTS // 2} are shown."
+    ends = "best and the worst" if what == "concept" else "first and the last"
+    some = f" The {ends} {MAX_PARTS // 2} are drawn." if len(shown) < len(ordered) else ""
+    if table.left_out:
+        some += f" The table has the {ends} {MAX_LISTED // 2}."
     caption = (
         f"{MEASURES[measure].capitalize()} of each {what} with 95 % intervals and chance.{some} "
         "Among many rows a few leave chance by luck."
     )
     return figure(key, f"By {what}", [drawn], caption, table)
+
+
+def _ends(parts: Sequence[Document], most: int) -> Sequence[Document]:
+    """The parts; where there are more, as many of the first as of the last."""
+    return parts if len(parts) <= most else [*parts[: most // 2], *parts[-(most // 2) :]]
 
 
 def _confusion(key: str, found: Mapping[str, Any] | None) -> Markup | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from eegstore.report.markup import Content, Markup, element, joined, shortened
+from eegstore.report.scales import counted
 
 WIDTH: Final = 440.0
 MAX_SERIES: Final = 6
+MAX_LISTED: Final = 200
 MAX_CELL: Final = 120
 # How the second part of a bar and those after it are hatched, in a legend's swatch.
 HATCHES: Final = {
@@ -35,12 +38,15 @@ class DataTable:
         Cells, one for each name: text to the left, or markup.
     words
         Columns, by number, that hold text and not numbers.
+    left_out
+        How many rows more there are, which is said beneath.
     """
 
     caption: str
     head: Sequence[Content]
     rows: Sequence[Sequence[Content]]
     words: frozenset[int] = field(default=frozenset())
+    left_out: int = 0
 
     def markup(self, key: str) -> Markup:
         """The table inside a box that scrolls where it is wider than the page."""
@@ -51,10 +57,12 @@ class DataTable:
         )  # fmt: skip
         body = [self._row(row) for row in self.rows]
         table = element("table", caption, element("thead", head), element("tbody", body))
-        return element(
+        box = element(
             "div", table, class_="scroll", role="region", tabindex="0",
             aria_labelledby=f"{key}-caption",
         )  # fmt: skip
+        more = f"{counted(self.left_out, 'more row is', 'more rows are')} not listed."
+        return joined(box, element("p", more, class_="small-print") if self.left_out else None)
 
     def _row(self, row: Sequence[Content]) -> Markup:
         cells = [
@@ -71,6 +79,14 @@ class DataTable:
 
     def _kind(self, number: int) -> str | None:
         return "w" if number == 0 or number in self.words else None
+
+
+def listed(
+    caption: str, head: Sequence[Content], rows: Iterable[Sequence[Content]], n_rows: int
+) -> DataTable:
+    """A table of as many of the rows, of which there are ``n_rows``, as a page lists."""
+    shown = list(islice(rows, MAX_LISTED))
+    return DataTable(caption, head, shown, left_out=n_rows - len(shown))
 
 
 def drawing(

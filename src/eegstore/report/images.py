@@ -9,11 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.errors import EegStoreError, InputError
+from eegstore.errors import InputError
+from eegstore.images import Images
 from eegstore.report.learned import learned_pairs
 from eegstore.report.markup import Content, Markup, data, element, joined, shortened
 from eegstore.report.material import Material, Omitted, Rows
-from eegstore.report.scales import number
+from eegstore.report.scales import counted, number
 from eegstore.search import Gallery
 
 SIDE: Final = 96
@@ -41,21 +42,30 @@ class Tiles:
 
     def __init__(self, material: Material) -> None:
         self._store = material.store
+        self._images = Images(material.store)
         self._uris: dict[int, str] = {}
-        self._problem = ""
 
     def told(self) -> str:
-        """Why there are no images, for a caption."""
-        return f" The images are not at hand: {self._problem}." if self._problem else ""
+        """Why there are no images, or which are missing, for a caption."""
+        lost = self._images.lost
+        if not lost:
+            return ""
+        missing = "The images are" if self._images.none_read else (
+            f"{counted(len(lost), 'image is', 'images are')}"
+        )  # fmt: skip
+        return f" {missing} not at hand: {self._images.problem}."
 
     def _uri(self, stimulus: int) -> str | None:
-        """A small image in a data URI; None once one could not be read."""
-        if stimulus not in self._uris and not self._problem:
-            try:
-                self._uris[stimulus] = _encoded(self._store.image(stimulus))
-            except (EegStoreError, OSError) as error:
-                self._problem = str(error)
+        """A small image in a data URI; None where it could not be read."""
+        if stimulus not in self._uris and stimulus not in self._images.lost:
+            image = self._images.read(stimulus)
+            if image is not None:
+                self._uris[stimulus] = _encoded(image)
         return self._uris.get(stimulus)
+
+    def _why(self, stimulus: int) -> str:
+        """Why there is no image."""
+        return shortened(str(self._images.lost[stimulus]), 400)
 
     def tile(self, stimulus: int, remark: Content, class_: str = "tile") -> Markup:
         """A stimulus: its image, its concept, and a remark."""
@@ -64,7 +74,7 @@ class Tiles:
         alt = shortened(f"stimulus {stimulus}: {concept or 'no concept'}", 120)
         image = (
             element("img", src=uri, alt=alt, width=str(SIDE), height=str(SIDE))
-            if uri else element("span", "no image", class_="no-image")
+            if uri else element("span", "no image", class_="no-image", title=self._why(stimulus))
         )  # fmt: skip
         name = element("span", data(concept or f"stimulus {stimulus}", MAX_TEXT), class_="concept")
         return element("div", image, name, element("small", remark), class_=class_)

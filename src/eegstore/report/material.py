@@ -78,11 +78,6 @@ class Material:
     audit: Audit | None = None
 
     @property
-    def was_audited(self) -> bool:
-        """Whether there is an audit."""
-        return self.audit is not None
-
-    @property
     def findings(self) -> Sequence[Finding]:
         """What the audit found."""
         return self.audit.findings if self.audit is not None else ()
