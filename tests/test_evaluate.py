@@ -277,6 +277,7 @@ class Untold:
 
     name: ClassVar[str] = "untold"
     version: ClassVar[str] = "1"
+    turning: ClassVar[bool] = False
 
     __call__ = Twice.__call__
 

@@ -21,7 +21,7 @@ from eegstore.report.material import Material
 from pages import Element, number, parse
 from planted_images import HOG, planted
 from reporting import installed, learnt
-from test_evaluate import Likeness, Twice
+from test_evaluate import Likeness, Twice, Untold
 from test_report import caption, check_structure, table
 
 NOTHING = "No evidence of decoding in this store."
@@ -305,14 +305,14 @@ def test_a_score_by_what_made_the_pairs_is_doubtful(
     tmp_path: Path, register: Callable[..., None]
 ) -> None:
     register(Likeness)
-    register(Twice, kind="pairing")
+    register(Twice, Untold, kind="pairing")
     extract, splits = [HOG, {"plugin": "likeness"}], {0: "train"}
-    for place, made_from in enumerate((["trials/eeg"], [], ["stimulus_key"])):
-        pairing = {"plugin": "twice", "made_from": made_from}
+    by_eeg = {"plugin": "twice", "made_from": ["trials/eeg"]}
+    for place, pairing in enumerate((by_eeg, {"plugin": "untold"}, {"plugin": "twice"})):
         store = planted(tmp_path / str(place), noise=1.0, splits=splits, pairing=pairing,
                         extract=extract)  # fmt: skip
         found = evaluate(store, "likeness", "hog", n_boot=0, n_perm=0)
-        assert found.doubtful == (made_from != ["stimulus_key"])
+        assert found.doubtful == (place < 2)
 
 
 def test_an_interval_that_covers_chance_is_weak(found: eegstore.Store) -> None:
