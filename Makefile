@@ -84,7 +84,7 @@ $(BENCH_VENV)/installed: pyproject.toml tests/constraints.txt tests/constraints-
 	touch $@
 
 # How fast it is next to its peers; exit code 1 where a promise is not kept. The quick one takes
-# some two minutes, the whole half an hour and 18 GB of disk, and memory to cache it.
+# some two minutes, the whole half an hour and 26 GB of disk, and memory to cache it.
 bench: $(BENCH_VENV)/installed
 	$(BENCH_BIN)/python tests/benchmarks/bench.py
 

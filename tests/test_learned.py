@@ -111,6 +111,30 @@ def test_a_train_row_is_predicted_without_its_part() -> None:
         np.testing.assert_allclose(ridge(own), expected, rtol=0, atol=2e-4)
 
 
+def test_a_trial_that_is_far_from_all_others_spoils_no_model_that_has_not_seen_it() -> None:
+    train = SMALL.block(SMALL.train)
+    eeg, part = train["eeg"].copy(), turns(SMALL.stimulus[SMALL.train]) % 3
+    far = int(np.flatnonzero(part == 1)[7])
+    eeg[far] *= 1e5
+    ridge = Ridge(penalty=0.3, spread="shrunk", n_folds=3)
+    learnt(ridge, [with_columns(train, eeg=eeg)])
+    own = SMALL.train[(part == 1) & (np.arange(len(part)) != far)]
+    expected = direct(SMALL.block(SMALL.train[part != 1]), SMALL.block(own), 0.3)
+    np.testing.assert_allclose(ridge(SMALL.block(own)), expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", [Ridge, Cca], ids=["ridge", "cca"])
+def test_few_trials_with_values_of_all_sizes_are_fitted(kind: Any) -> None:
+    data = Planted(1.0, n_train=28, n_test=20, repetitions=1, n_channels=6, n_times=32, width=12)
+    eeg = data.eeg * 10.0 ** np.random.default_rng(3).uniform(-2, 5, (len(data.eeg), 1, 1))
+    every = data.block(np.arange(len(data.eeg)))
+    wild = with_columns(every, eeg=eeg.astype(np.float32))
+    is_train = data.split == "train"
+    columns = {name: np.asarray(wild[name])[is_train] for name in wild}
+    train = Block(columns, 0, int(is_train.sum()), sfreq=wild.sfreq, times=wild.times)
+    assert np.isfinite(learnt(kind(), [train])(wild)).all()
+
+
 def test_folds_of_the_split_are_the_parts() -> None:
     rng = np.random.default_rng(0)
     fold = np.where(SMALL.split == "train", rng.integers(0, 4, len(SMALL.split)), -1)

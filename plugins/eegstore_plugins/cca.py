@@ -9,7 +9,7 @@ import numpy as np
 
 from eegstore import hookimpl
 from eegstore_plugins.gram import Sums, Values
-from eegstore_plugins.linear import Centred
+from eegstore_plugins.linear import Centred, lower_root
 from eegstore_plugins.ridge import LinearExtractor
 
 
@@ -43,12 +43,12 @@ class Cca(LinearExtractor):
     )
 
     def _solved(self, products: Centred, sums: Sums, added: float) -> Values:
-        from scipy.linalg import cholesky, solve_triangular
+        from scipy.linalg import solve_triangular
 
         covariance = sums.yy - np.outer(sums.y, sums.y / sums.n)
         more = self.target_penalty * np.trace(covariance) / len(covariance)
         roots = [
-            cholesky(_with_diagonal(matrix, extra), lower=True, overwrite_a=True)
+            lower_root(matrix, extra)
             for matrix, extra in ((products.gram, added), (covariance, more or 1.0))
         ]
         half = solve_triangular(roots[0], products.cross, lower=True)
@@ -57,13 +57,6 @@ class Cca(LinearExtractor):
         kept = components @ (components.T @ half)
         weights: Values = solve_triangular(roots[0], kept, lower=True, trans="T")
         return weights
-
-
-def _with_diagonal(matrix: Values, added: float) -> Values:
-    """A copy, with more on the diagonal."""
-    more = matrix.copy()
-    more[np.diag_indices_from(more)] += added
-    return more
 
 
 def _left_components(matrix: Values, n_components: int) -> Values:

@@ -15,6 +15,7 @@ Values = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 BUFFER_BYTES: Final = 1 << 26
+FIRST: Final = 256  # trials
 
 
 @dataclass(eq=False)
@@ -46,12 +47,6 @@ class Sums:
             self.xy + other.xy, self.yy + other.yy,
         )  # fmt: skip
 
-    def __sub__(self, other: Sums) -> Sums:
-        return Sums(
-            self.n - other.n, self.x - other.x, self.y - other.y, self.xx - other.xx,
-            self.xy - other.xy, self.yy - other.yy,
-        )  # fmt: skip
-
 
 Buffer = tuple[NDArray[Any], ...]  # of features, targets, parts and weights
 
@@ -59,7 +54,7 @@ Buffer = tuple[NDArray[Any], ...]  # of features, targets, parts and weights
 class Gram:
     """Collects trials, and adds them to the sums of their part, many at a time.
 
-    Products are made in single precision, of some thousand trials less the mean of the first of
+    Products are made in single precision, of some thousand trials less the median of the first of
     them, and added in double, while the next trials are read. The result depends on the trials'
     order alone, not on how they come in blocks. It is used in a ``with``, at whose end all are
     added.
@@ -109,8 +104,8 @@ class Gram:
         assert self._buffer is not None
         x, y, part, weight = (held[: self._n_held] for held in self._buffer)
         if self.origin is None:
-            means = (values.mean(axis=0, dtype=np.float64) for values in (x, y))
-            self.origin = tuple(mean.astype(np.float32) for mean in means)
+            # The mean would follow a single trial that is far from all others.
+            self.origin = tuple(np.median(values[:FIRST], axis=0) for values in (x, y))
         self._background.wait()
         for number in np.unique(part).tolist():
             rows = np.flatnonzero(part == number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any, Final, NamedTuple
@@ -67,30 +67,51 @@ def centred(sums: Sums, standard: Standard) -> Centred:
     return Centred(gram, cross)
 
 
+def lower_root(matrix: Values, added: float) -> Values:
+    """float64: the lower factor of a matrix of products with more on its diagonal (Cholesky).
+
+    Of few trials with values that are far from all others, rounding leaves sums of squares that are
+    negative: these count as 0.
+    """
+    from scipy.linalg import LinAlgError, cholesky, eigh
+
+    more = matrix.copy()
+    more[np.diag_indices_from(more)] += added
+    try:
+        root: Values = cholesky(more, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError:
+        squares, vectors = eigh(matrix, check_finite=False)
+        root = np.linalg.qr((vectors * np.sqrt(np.maximum(squares, 0) + added)).T, mode="r").T
+    return root
+
+
 def solved(products: Centred, added: float) -> Values:
     """float64, (feature, embedding): the weights of least penalised squared error."""
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg import cho_solve
 
-    gram = products.gram.copy()
-    gram[np.diag_indices_from(gram)] += added
-    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    weights: Values = cho_solve(factor, products.cross, check_finite=False)
+    root = lower_root(products.gram, added)
+    weights: Values = cho_solve((root, True), products.cross, check_finite=False)
     return weights
 
 
-def chosen_penalty(parts: Sequence[Sums], total: Sums) -> float:
+def without(parts: Sequence[Sums], part: Sums | None) -> Sums:
+    """The sums of the other parts; not what is left of all, which one large value would spoil."""
+    return replace(reduce(add, [one for one in parts if one is not part]))
+
+
+def chosen_penalty(parts: Sequence[Sums]) -> float:
     """The penalty of least squared error on the parts, each predicted by the others.
 
     The error is measured on 64 random sums and differences of the target's dimensions, which
     have the same expectation (Hutchinson 1990), where there are more.
     """
-    width = total.y.size
+    width = parts[0].y.size
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (width, SKETCH))
     sketch = signs / SKETCH**0.5 if width > SKETCH else np.eye(width)
 
     def errors(part: Sums) -> list[float]:
         """Of each penalty, less what does not depend on it."""
-        rest = total - part
+        rest = without(parts, part)
         standard = standard_of(rest)
         (gram, cross), unseen = centred(rest, standard), centred(part, standard)
         del rest.xx, rest.xy
@@ -177,11 +198,11 @@ def fitted(
     parts = [gram.parts[number] for number in numbers]
     total = reduce(add, parts)
     _refuse_infinite(total)
-    chosen = chosen_penalty(parts, total) if penalty is None else penalty
+    chosen = chosen_penalty(parts) if penalty is None else penalty
 
     def model(part: Sums | None) -> tuple[Standard, NDArray[np.float32], float]:
         """Means, weights, and how much the predictions of what it has not seen vary."""
-        rest = total if part is None else total - part
+        rest = without(parts, part)
         standard = standard_of(rest)
         products = centred(rest, standard)
         weights = solve(products, rest, chosen * rest.n)

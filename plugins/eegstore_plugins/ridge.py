@@ -31,6 +31,8 @@ class Learnt(NamedTuple):
 class LinearExtractor(TargetExtractor):
     """What the extractors share whose prediction is linear in the input."""
 
+    version: ClassVar[str] = "2"
+
     tmin: float | None = field(
         default=None,
         metadata={

@@ -6,7 +6,7 @@ misses a limit that the bound does not; where the bound misses it too, the row i
 
     python tests/benchmarks/bench.py [--quick] [--markdown] [--only read train]
 
-``--quick`` takes about two minutes, with fewer trials and rounds; the whole needs 18 GB of disk,
+``--quick`` takes about two minutes, with fewer trials and rounds; the whole needs 26 GB of disk,
 and memory to cache it, for the files of all peers. Each part runs in a process of its own, in turn.
 Ends with exit code 1 where a row falls short or a part fails.
 """

@@ -89,7 +89,7 @@ class RandomBatches:
     """
 
     def __init__(self, read: Callable[[Rows], Any], n_rows: int, seed: int) -> None:
-        self._read, self._n_rows = read, n_rows
+        self.read, self._n_rows = read, n_rows
         self._rng = np.random.default_rng(seed)
         self._n_calls = 1
         taken = self()  # with what is done once, such as opening
@@ -103,7 +103,7 @@ class RandomBatches:
 
     def _read_each(self, batches: list[Rows]) -> None:
         for rows in batches:
-            self._read(rows)
+            self.read(rows)
 
 
 def warm(*folders: Any) -> None:
