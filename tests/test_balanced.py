@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eegstore
-from eegstore import ColumnSpec, InputError
+from eegstore import ColumnSpec, InputError, RecipeError, registry
 from eegstore.testing.pairing import HeldColumn
 from eegstore_plugins.balanced import BalancedPairing
 from eegstore_plugins.event import EventPairing
@@ -120,6 +121,54 @@ def test_trials_of_poor_quality_stay_unpaired_and_count_for_no_balance(plugin):
     assert np.flatnonzero(~np.isnan(pairs.score)).tolist() == [1, 3]
     if plugin is not LabelPairing:
         assert sorted(pairs.stimulus[[1, 3]].tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize("plugin", ["event", "label", "balanced", "multi-stage"])
+@pytest.mark.parametrize("least", [0.99, 0.5])  # 0.5 is the default
+def test_a_least_quality_without_a_quality_is_refused(plugin, least):
+    options = {"query": "trials/a", "gallery": "stimuli/b"} if plugin == "multi-stage" else {}
+
+    def made(**more):
+        return registry.create("pairing", plugin, options | more, Path(), "[pairing]")
+
+    line = r'^\[pairing\]: min_quality does nothing without quality; say quality = "trials/q.*"$'
+    with pytest.raises(RecipeError, match=line):
+        made(min_quality=least)
+    assert made(min_quality=least, quality="trials/quality").min_quality == least
+    assert made().min_quality == 0.5
+    assert made(**eegstore.options_of(made())) == made()  # as a store records them
+
+
+@pytest.mark.parametrize("plugin", [LabelPairing, BalancedPairing])
+def test_a_pairing_by_label_where_no_trial_has_one_says_what_to_do(plugin):
+    trials, stimuli = make_trials([-1, -1]), make_stimuli([0, 1])
+    line = rf"^pairing '{plugin.name}': no trial has a label; give the source labels, pair by event"
+    with pytest.raises(InputError, match=line):
+        plugin()(trials, stimuli, {})
+    assert plugin(unmatched="keep")(trials, stimuli, {}).stimulus.tolist() == [-1, -1]
+
+
+def test_any_stimulus_is_drawn_for_trials_without_labels():
+    pairs = BalancedPairing(within="all")(make_trials([-1, -1]), make_stimuli([0, 1]), {})
+    assert sorted(pairs.stimulus.tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("pairing", "said"),
+    [
+        ({"choose": "first"}, ["10 of 20 stimuli are shown by no trial"]),
+        ({"choose": "cycle"}, []),
+        ({"k": 2}, []),
+    ],
+)
+def test_a_build_tells_how_many_stimuli_no_trial_shows(tmp_path, pairing, said):
+    recipe = {
+        "source": {"plugin": "synthetic", "n_trials": 20, "n_channels": 1},
+        "stimuli": {"plugin": "digits", "per_label": 2},
+        "pairing": {"plugin": "label", **pairing},
+    }
+    done = eegstore.build(recipe, tmp_path / "a.zarr", executor="serial")
+    assert [one for one in done.hints if "stimuli" in one] == said
 
 
 def test_a_store_leaves_poor_trials_unpaired(tmp_path):

@@ -241,6 +241,17 @@ def test_start_up_imports_nothing_heavy(code: str) -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    "name", ["audit.audit", "evaluate.evaluate", "report.report", "search.Gallery"]
+)
+def test_a_module_of_the_documents_is_reached_by_its_name(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, member = name.partition(".")
+    monkeypatch.delattr(eegstore, module, raising=False)  # as before anything imported it
+    assert getattr(getattr(eegstore, module), member).__module__.startswith(f"eegstore.{module}")
+
+
 def test_help_lists_the_commands_and_starts_fast(tmp_path: Path) -> None:
     seconds = []
     for _ in range(5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from eegstore_plugins.contrastive import Contrastive
 from eegstore_plugins.ridge import Ridge
 from eegstore_plugins.training import Training, info_nce
 from planted import Planted, top_5
+from samples import recipe
 from test_learned import as_test, at_chance, learnt, with_columns
 
 TINY = Planted(1.0, n_train=40, n_test=10, repetitions=2, n_channels=4, n_times=24, width=6)
@@ -56,6 +58,18 @@ def same(one: Any, other: Any) -> bool:
     return one.keys() == other.keys() and all(
         np.asarray(one[name]).tobytes() == np.asarray(other[name]).tobytes() for name in one
     )
+
+
+def test_without_torch_a_build_names_the_extra_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contrastive = {"plugin": "contrastive", "target": "stimuli/hog"}
+    wanted = recipe(extract=[{"plugin": "hog"}, contrastive])
+    monkeypatch.setitem(sys.modules, "torch", None)
+    line = r"^extractor 'contrastive': needs torch; run: pip install 'eegstore\[train\]'$"
+    with pytest.raises(InputError, match=line):
+        eegstore.build(wanted, tmp_path / "s.zarr", executor="serial")
+    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_a_planted_embedding_is_found_in_unseen_stimuli() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import eegstore
+from eegstore import registry
 from eegstore_plugins.columns import KNOWN
 from handbook import ROOT, blocks, sections
 
@@ -55,6 +58,15 @@ def test_no_concept_of_the_example_is_in_two_splits(folder: Path) -> None:
     test, train = set(concept[split == "test"]), set(concept[split == "train"])
     assert (len(test), len(train), test & train) == (1, 4, set())
     assert (split == "test").sum() == 8
+
+
+def test_its_splits_are_taken_and_make_the_folds_that_it_says() -> None:
+    lines = re.findall(r"^split = \{.*\}$", TEXT, re.MULTILINE)
+    options = [tomllib.loads(line)["split"] for line in lines]
+    made = [registry.create("split", one.pop("plugin"), one, Path()) for one in options]
+    assert [(one.name, one.test_size, one.n_folds, one.leave_one_out) for one in made] == [
+        ("concept", 0.2, 0, False), ("concept", None, 5, False), ("subject", None, 0, True),
+    ]  # fmt: skip
 
 
 def test_every_name_that_splits_and_the_audit_know_is_in_the_table() -> None:

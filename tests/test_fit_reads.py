@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -285,6 +286,18 @@ def test_a_column_that_a_fit_cannot_read_is_refused_before_anything_runs(
     with pytest.raises(RecipeError, match=rf"^\[\[extract\]\] 1 \(mapped\) .*{message}"):
         eegstore.build(extracting({"plugin": "mapped", **options}, HOG), tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize(("more", "such"), [([HOG], ", such as 'stimuli/hog'"), ([], "")])
+def test_a_default_that_is_not_there_is_told_by_its_option(
+    tmp_path: Path, more: list[Any], such: str
+) -> None:
+    line = (
+        "[[extract]] 1 (ridge) reads stimuli/clip_image, which is not there; set target to a "
+        f"column of the recipe{such}"
+    )
+    with pytest.raises(RecipeError, match=f"^{re.escape(line)}$"):
+        eegstore.build(extracting("ridge", *more), tmp_path / "a.zarr")
 
 
 @pytest.mark.parametrize(

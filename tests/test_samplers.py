@@ -149,7 +149,12 @@ def test_labels_are_as_frequent_in_each_batch() -> None:
     assert set(of_label[2]) <= {26, 27}
     seen = {trial for epoch in range(60) for trial in together([sampler], epoch)}
     assert set(np.flatnonzero(labels >= 0).tolist()) == seen
-    assert together([Balanced([-1, -1], 4)]) == []
+
+
+@pytest.mark.parametrize("labels", [[-1, -1], []])
+def test_an_epoch_without_a_label_to_balance_is_refused(labels: list[int]) -> None:
+    with pytest.raises(InputError, match="'balanced' has nothing to go by: no trial has a label"):
+        Balanced(np.array(labels, dtype=np.int64), 4)
 
 
 @settings(deadline=None, max_examples=80)

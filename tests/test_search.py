@@ -116,6 +116,9 @@ def test_a_file_that_is_no_image_is_refused_by_its_name(tmp_path):
         read_image(tmp_path / "odd.png")
     with pytest.raises(InputError, match=r"none\.png: no such file"):
         read_image(tmp_path / "none.png")
+    (tmp_path / "study.toml").write_text("[source]")
+    with pytest.raises(InputError, match=rf"^'{tmp_path}/study.toml': no image, expected names "):
+        read_image(tmp_path / "study.toml")
 
 
 def test_a_text_is_embedded_by_the_model_of_the_captions(clip):
@@ -170,7 +173,7 @@ def test_columns_of_other_models_are_not_compared(clip, monkeypatch):
     with pytest.raises(InputError, match="are of different models, so their vectors are in diffe"):
         search_text(clip, "a word", "clip_text", "clip_image")
     with pytest.raises(
-        UsageError, match="no column of stimuli is made from the caption and in the"
+        UsageError, match=r"made from the caption and in the space of .*; add the extractor of one"
     ):
         search_text(clip, "a word", None, "clip_image")
 
@@ -193,7 +196,8 @@ def test_what_cannot_be_searched_is_refused(store, arguments, line):
 
 
 def test_a_text_needs_a_column_of_captions(store):
-    with pytest.raises(UsageError, match="no column of stimuli is made from the caption"):
+    line = "from the caption and in the space of stimuli/hog; a text needs a column of clip-image a"
+    with pytest.raises(UsageError, match=f"no column of stimuli is made {line}"):
         search_text(store, "a cat", None, "hog")
     with pytest.raises(UsageError, match="stimuli/hog is not made from the caption alone"):
         search_text(store, "a cat", "hog", "hog")

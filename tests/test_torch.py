@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ def check_values(path: Path, rows: np.ndarray[Any, Any], found: dict[str, Any]) 
     np.testing.assert_array_equal(found["stimulus"].numpy(), stimulus)
     np.testing.assert_array_equal(found["hog"].numpy(), store.stimuli["hog"][stimulus])
     assert found["caption"] == store.stimuli["caption"][stimulus].tolist()
+
+
+def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "eegstore.torch")
+    monkeypatch.delattr(eegstore, "torch")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match=r"needs torch; run: pip install 'eegstore\[train\]'$"):
+        _ = eegstore.torch.Dataset
 
 
 def test_an_item_is_a_trial(path: Path) -> None:

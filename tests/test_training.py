@@ -16,7 +16,7 @@ import eegstore
 from eegstore import InputError, mapping, open_store
 from eegstore.samplers import Shuffle
 from eegstore.torch import Batch, Batches, Dataset, collate, loader, positives, sampler
-from samples import EEG, recipe
+from samples import EEG, recipe, write_npy
 
 N_TRIALS, BATCH = 200, 16
 COLUMNS = ("eeg", "hog", "label", "stimulus", "repetition", "caption")
@@ -83,6 +83,34 @@ def test_an_epoch_of_any_order_holds_the_stores_values(path: Path, shuffle: Any)
 def test_an_order_that_is_none_is_refused(path: Path) -> None:
     with pytest.raises(InputError, match="shuffle is 'windows', expected True, False, 'window'"):
         loader(Dataset(path), shuffle="windows")  # type: ignore[arg-type]
+
+
+def keyed(folder: Path, keys: list[str], **sections: Any) -> Path:
+    """A store of trials that have a key and no label; the digits' paths are ``digits#0``, …."""
+    eeg = np.random.default_rng(0).normal(size=(len(keys), 2, 8)).astype(np.float32)
+    npy = write_npy(folder / "npy", all_data=eeg, shown=np.array(keys))
+    source = {"plugin": "npy", "path": str(npy), "sfreq": 8.0, "stimulus_keys": "shown.npy"}
+    stimuli = {"plugin": "digits", "per_label": 2}
+    whole = {"source": source, "stimuli": stimuli, "pairing": {"plugin": "event"}} | sections
+    eegstore.build({key: one for key, one in whole.items() if one}, folder / "s.zarr")
+    return folder / "s.zarr"
+
+
+def test_without_labels_every_concept_comes_as_often(tmp_path: Path) -> None:
+    # Rows 0 and 10 are two images of the digit 0, row 1 one of the digit 1.
+    keys = ["digits#0"] * 10 + [""] * 3 + ["digits#10"] * 5 + ["digits#1"] * 5
+    dataset = Dataset(keyed(tmp_path, keys), columns=["label", "stimulus"])
+    batches = list(loader(dataset, 4, shuffle="balanced"))
+    assert len(batches) == 5
+    shown = torch.cat([batch["stimulus"] for batch in batches]).numpy()
+    assert (np.unique(np.where(shown == 10, 0, shown), return_counts=True)[1] == [10, 10]).all()
+    assert set(shown.tolist()) <= {0, 1, 10}  # none of the unpaired trials
+
+
+def test_with_neither_label_nor_concept_a_balance_is_refused(tmp_path: Path) -> None:
+    path = keyed(tmp_path, [""] * 8, stimuli=None, pairing=None)
+    with pytest.raises(InputError, match=r"no trial has a label, nor a paired stimulus with a con"):
+        loader(Dataset(path), 4, shuffle="balanced")
 
 
 def test_two_ranks_share_an_epoch(path: Path) -> None:

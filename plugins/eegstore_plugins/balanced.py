@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eegstore import Column, Pairs, Stimuli, Trials, hookimpl
 from eegstore_plugins.good_trials import MIN_QUALITY, QUALITY, good_trials, reads_of
-from eegstore_plugins.label import UNMATCHED, StimuliOfLabels
+from eegstore_plugins.label import UNMATCHED, StimuliOfLabels, refuse_unlabelled
 
 
 def dealt(
@@ -77,6 +77,7 @@ class BalancedPairing:
         label = np.where(good, trials.label, -1)
         found = StimuliOfLabels(label, stimuli)
         if self.unmatched == "error":
+            refuse_unlabelled(self.name, trials)
             found.refuse_missing(self.name)
         return found.pairs(dealt(label, found.n_stimuli, chance), 1)
 

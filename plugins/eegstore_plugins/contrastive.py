@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore import Block, ColumnSpec, PluginError, RecipeError, hookimpl, options_of
+from eegstore import Block, ColumnSpec, InputError, PluginError, RecipeError, hookimpl, options_of
 from eegstore_plugins import inputs_of_trials
 from eegstore_plugins.devices import Device, choose_device
 from eegstore_plugins.parts import PartOfRow
@@ -125,6 +126,11 @@ class Contrastive(TargetExtractor):
     seed: int = field(default=0, metadata={"description": "Seed of the training.", "ge": 0})
 
     def describe(self, inputs: Mapping[str, ColumnSpec]) -> ColumnSpec:
+        # Told before anything is read; found without its import, which takes seconds.
+        if importlib.util.find_spec("torch") is None:
+            raise InputError(
+                f"extractor {self.name!r}: needs torch; run: pip install 'eegstore[train]'"
+            )
         spec = inputs[self.input]
         if len(spec.shape) != 2:
             raise RecipeError(

@@ -14,10 +14,13 @@ QUALITY: Final[Mapping[str, Any]] = {
     "description": "Column of trials whose last feature is their quality, such as "
     "'trials/quality'; none by default.",
     "pattern": "^(trials/[a-z][a-z0-9_]*)?$",
+    "examples": ["trials/quality"],
 }
 MIN_QUALITY: Final[Mapping[str, Any]] = {
-    "description": "Least quality of a trial that is paired.", "allow_inf_nan": False
-}  # fmt: skip
+    "description": "Least quality of a trial that is paired; it needs quality.",
+    "allow_inf_nan": False,
+    "json_schema_extra": {"needs": "quality"},
+}
 
 
 def good_trials(

@@ -85,6 +85,15 @@ class StimuliOfLabels:
         )
 
 
+def refuse_unlabelled(pairing: str, trials: Trials) -> None:
+    """Raise an InputError where no trial has a label: none would be paired."""
+    if not (trials.label >= 0).any():
+        raise InputError(
+            f"pairing {pairing!r}: no trial has a label; give the source labels, pair by event, "
+            'or set unmatched = "keep" to keep all trials unpaired'
+        )
+
+
 UNMATCHED: Final[Mapping[str, Any]] = {
     "description": "A label without stimulus: reject the build, or keep the trial unpaired."
 }
@@ -135,6 +144,7 @@ class LabelPairing:
         label = np.where(good, trials.label, -1)
         found = StimuliOfLabels(label, stimuli)
         if self.unmatched == "error":
+            refuse_unlabelled(self.name, trials)
             found.refuse_missing(self.name)
         return found.pairs(self._turn(label, found.n_stimuli), self.k)
 

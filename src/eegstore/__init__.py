@@ -84,6 +84,8 @@ _HOME = {
     "tables": ("Block", "Column", "ColumnSpec", "Stimuli", "Trials"),
     "verification": ("verify",),
 }
+# Modules that are reached by their name; `torch` is the one whose import needs an extra.
+_SUBMODULES = frozenset({"audit", "evaluate", "report", "search", "torch"})
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
@@ -132,11 +134,21 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "torch":
-        return importlib.import_module("eegstore.torch")
+    if name in _SUBMODULES:
+        return _submodule(name)
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'eegstore' has no attribute {name!r}")
     return getattr(importlib.import_module(f"eegstore.{_MODULE_OF[name]}"), name)
+
+
+def _submodule(name: str) -> Any:
+    try:
+        return importlib.import_module(f"eegstore.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+    errors = importlib.import_module("eegstore.errors")
+    raise errors.InputError(f"eegstore.{name} needs torch; run: pip install 'eegstore[train]'")
 
 
 def __dir__() -> list[str]:

@@ -38,7 +38,7 @@ from eegstore.errors import (
 )
 from eegstore.fitting import PairedRows, fit_tasks, fitted_states, paired_rows
 from eegstore.narrow import with_answered
-from eegstore.pair import pair
+from eegstore.pair import pair, unused
 from eegstore.plan import make_tasks
 from eegstore.prepare import (
     Plan,
@@ -119,7 +119,9 @@ def _finish(
     check()
     history, order = [*before, entry], list(plan.keys)
     attributes = commit.put_root(name, found.trials.notice, recipe, history, order)
-    return _report(plan, attributes.digest, receipts, entry)
+    return _report(
+        plan, attributes.digest, receipts, entry, unused(pairs, plan.found.n_rows["stimuli"])
+    )
 
 
 def _gather(
@@ -314,11 +316,12 @@ def _build(
 
 
 def _report(
-    plan: Plan, digest: str, receipts: Sequence[Receipt], entry: HistoryEntry | None
-) -> Report:
+    plan: Plan, digest: str, receipts: Sequence[Receipt], entry: HistoryEntry | None,
+    more_hints: Sequence[str] = (),
+) -> Report:  # fmt: skip
     trials = plan.found.trials
     doubts = [receipt["doubts"] for receipt in receipts if "doubts" in receipt]
-    all_hints = (*plan.hints, *hints(doubts, trials.ch_names))
+    all_hints = (*plan.hints, *hints(doubts, trials.ch_names), *more_hints)
     n_stimuli = plan.found.n_rows["stimuli"]
     return Report(plan.store, digest, trials.n_trials, n_stimuli, trials.notice, all_hints, entry)
 

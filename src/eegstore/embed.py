@@ -22,6 +22,7 @@ from eegstore.tables import Block
 
 Reads = Literal["caption", "image"]
 WEIGHTS: Final = "weights_sha256"  # the attribute by which two columns are known to be of one model
+SEES: Final = "clip-image"  # the extractor whose vectors of images lie beside those of texts
 
 
 def maker_of(store: Store, reads: Reads, query: str | None, gallery: StoredColumn) -> StoredColumn:
@@ -68,9 +69,12 @@ def maker_of(store: Store, reads: Reads, query: str | None, gallery: StoredColum
     if fitting:
         names = ", ".join(one.entry.path for one in fitting)
         raise UsageError(f"{store.path}: name with --query the column to embed by: {names}")
+    advice = "add the extractor of one to the recipe and build again"
+    if reads == "caption" and facts_of(store, gallery.entry.path)["producer"]["name"] != SEES:
+        advice = f"a text needs a column of {SEES} as its --gallery"
     raise UsageError(
         f"{store.path}: no column of stimuli is made from the {reads} and in the space of "
-        f"{gallery.entry.path}; add the extractor of one to the recipe and build again"
+        f"{gallery.entry.path}; {advice}"
     )
 
 
@@ -136,6 +140,7 @@ def read_image(image: Path) -> NDArray[np.uint8]:
         except OSError as error:
             raise InputError(f"{image}: cannot be read ({error.strerror})") from None
         except EegStoreError as error:
-            said = str(error).replace(str(copy), str(image)).replace(folder, str(image.parent))
+            said = str(error).replace(str(copy), str(image)).replace(folder, str(image))
+            said = said.replace(" among its 1 files", "")
             raise InputError(said) from None
     return read

@@ -236,8 +236,8 @@ def rejected_trials(source: str, trials: NDArray[np.int64]) -> InputError:
     more = f" and {len(trials) - SHOWN} more" if len(trials) > SHOWN else ""
     return InputError(
         f"[source] {source}: NaN or Inf in trials {shown}{more} (counted from 0; beyond 3.4e38 a "
-        "value is Inf as float32); mend them, or set allow_skips = true to keep them as invalid "
-        "rows"
+        "value is Inf as float32); mend them, or set allow_skips = true under [source] to keep "
+        "them as invalid rows"
     )
 
 

@@ -165,6 +165,19 @@ class TrialLoader:
             row_numbers(read.column.entry.path, self._stimulus[self.rows], len(read.column))
         return self._values(read, np.arange(len(self)))
 
+    def classes(self) -> NDArray[np.int64]:
+        """int64, (trial,): the label; where no trial has one, a number for the stimulus' concept.
+
+        -1 for a trial without it.
+        """
+        label: NDArray[np.int64] = self.values("label")
+        shown = self._stimulus[self.rows]
+        if (label >= 0).any() or not (shown >= 0).any():
+            return label
+        names, numbers = np.unique(self._store.stimuli["concept"][:], return_inverse=True)
+        numbers[names[numbers] == ""] = -1
+        return np.where(shown >= 0, numbers[shown], -1)
+
     def chunks(self) -> tuple[NDArray[np.int64], int]:
         """In which inner chunk of the largest column each trial lies; how many to shuffle together.
 

@@ -64,6 +64,14 @@ def pair(found: Scan, columns: Mapping[str, Column], valid: NDArray[np.bool_]) -
     return _checked(plugin.name, pairs, n_trials, found.stimuli.n_stimuli, valid)
 
 
+def unused(pairs: Pairs, n_stimuli: int) -> list[str]:
+    """A line where stimuli are paired with no trial: keys of another meaning fit but a few."""
+    rows = [pairs.stimulus] if pairs.more is None else [pairs.stimulus, pairs.more.ravel()]
+    used = np.unique(np.concatenate(rows))
+    n_unused = n_stimuli - int(np.count_nonzero(used >= 0))
+    return [f"{n_unused:,} of {n_stimuli:,} stimuli are shown by no trial"] if n_unused else []
+
+
 def _checked(
     name: str, pairs: Pairs, n_trials: int, n_stimuli: int, valid: NDArray[np.bool_]
 ) -> Pairs:

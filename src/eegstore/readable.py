@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -154,7 +155,19 @@ def _missing(found: Scan, one: Extraction, place: Place, known: Mapping[Place, A
     where = f"[[extract]] {one.number + 1} ({one.name}) reads {table}/{name}"
     if found.stimuli is None and (table == "stimuli" or name in OF_STIMULI):
         return f"{where}, but the recipe has no [stimuli], so that no trial is paired; add it"
+    if option := _option_of(one.plugin, f"{table}/{name}"):
+        fit = [f"{of}/{column}" for (of, column), spec in known.items()
+               if of == table and spec.shape and min(spec.shape) > 0]  # fmt: skip
+        such = f", such as {fit[0]!r}" if fit else ""
+        return f"{where}, which is not there; set {option} to a column of the recipe{such}"
     there = [column for of, column in known if of == table]
     if table != one.table:  # as the recipe names it
         name, there = f"{table}/{name}", [f"{table}/{column}" for column in there]
     return f"{where}, which is not there; {nearest(name, there)}"
+
+
+def _option_of(plugin: Any, column: str) -> str:
+    """The option whose default names a column; empty where none does, or another was set."""
+    fields = dataclasses.fields(plugin)
+    names = [one.name for one in fields if getattr(plugin, one.name) == one.default == column]
+    return names[0] if names else ""

@@ -327,6 +327,7 @@ def configure(cls: Any, options: Mapping[str, Any], folder: Path, where: str) ->
     except ValidationError as error:
         known: dict[tuple[str | int, ...], list[str]] = {(): list(model.model_fields)}
         raise RecipeError(f"{where}: {explain(error, options, known)}") from None
+    _refuse_idle(cls, options, where)
     paths = path_options(cls)
     try:
         given = {
@@ -340,6 +341,17 @@ def configure(cls: Any, options: Mapping[str, Any], folder: Path, where: str) ->
         raise
     except BaseException as error:
         raise PluginError(f"{where}: failed: {traced(error, cls.__module__)}") from error
+
+
+def _refuse_idle(cls: Any, options: Mapping[str, Any], where: str) -> None:
+    """Refuse an option without the one that it needs: it would be ignored without a word."""
+    fields = {one.name: one for one in dataclasses.fields(cls)}
+    for name in options:
+        needed = fields[name].metadata.get("json_schema_extra", {}).get("needs")
+        if needed and needed not in options:
+            examples = fields[needed].metadata.get("examples", ())
+            said = f"; say {needed} = {json.dumps(examples[0])}" if examples else ""
+            raise RecipeError(f"{where}: {name} does nothing without {needed}{said}")
 
 
 def installed(kind: str, name: str) -> type[Any] | None:

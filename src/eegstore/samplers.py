@@ -240,7 +240,7 @@ class WindowShuffle(_Ordered):
 
 
 class Balanced(_Ordered):
-    """Every label as often as the others, in each batch and in the epoch.
+    """Every label, or other class, as often as the others, in each batch and in the epoch.
 
     An epoch is about as long as there are trials: those of a rare label come several times, and of
     a frequent one some, others in each epoch. Trials without a label (-1) are left out.
@@ -251,6 +251,11 @@ class Balanced(_Ordered):
         int, (trial,).
     batch_size, seed, rank, world_size, drop_last
         As for every sampler.
+
+    Raises
+    ------
+    InputError
+        Where no trial has a label: an epoch would be empty.
     """
 
     def __init__(self, labels: ArrayLike, batch_size: int, **options: Any) -> None:
@@ -259,15 +264,17 @@ class Balanced(_Ordered):
         self._of_label = [
             np.flatnonzero(values == label) for label in np.unique(values[values >= 0])
         ]
-        n_labelled = sum(map(len, self._of_label))
-        self._n_each = round(n_labelled / len(self._of_label)) if self._of_label else 0
+        if not self._of_label:
+            raise InputError(
+                "'balanced' has nothing to go by: no trial has a label, nor a paired stimulus with "
+                "a concept; give the source labels, or shuffle otherwise"
+            )
+        self._n_each = round(sum(map(len, self._of_label)) / len(self._of_label))
 
     def order(self, epoch: int) -> Rows:
         """Rounds of one trial of each label, the labels in a random order in each round."""
         random = self._random(epoch)
         columns = [self._drawn(trials, random) for trials in self._of_label]
-        if not columns:
-            return np.empty(0, dtype=np.int64)
         found: Rows = random.permuted(np.stack(columns, axis=1), axis=1).reshape(-1)
         return found
 

@@ -216,8 +216,9 @@ def loader(
         Trials a batch and rank.
     shuffle
         True for any order; ``"window"`` to shuffle a few inner chunks at a time, for compressed
-        stores; ``"balanced"`` for every label as often; ``"distinct"`` for no stimulus twice in
-        a batch; False for the order of the data set. See ``eegstore.samplers``.
+        stores; ``"balanced"`` for every label as often, or where no trial has a label, every
+        concept of the paired stimuli; ``"distinct"`` for no stimulus twice in a batch; False for
+        the order of the data set. See ``eegstore.samplers``.
     seed, drop_last
         As for the samplers.
     rank, world_size
@@ -226,6 +227,11 @@ def loader(
         Give torchdata's ``StatefulDataLoader``, whose ``state_dict`` resumes in mid-epoch.
     **options
         For the ``DataLoader``. Workers are seldom worth it: see ``Dataset``.
+
+    Raises
+    ------
+    InputError
+        Where the order cannot be had, such as a balanced one without labels and concepts.
     """
     if rank is None or world_size is None:
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -253,7 +259,7 @@ def sampler(
         chunks, together = trials.chunks()
         return samplers.WindowShuffle(chunks, batch_size, window_chunks=together, **options)
     if shuffle == "balanced":
-        return samplers.Balanced(trials.values("label"), batch_size, **options)
+        return samplers.Balanced(trials.classes(), batch_size, **options)
     if shuffle == "distinct":
         return samplers.Distinct(trials.values("stimulus"), batch_size, **options)
     raise InputError(
