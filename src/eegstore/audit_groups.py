@@ -17,6 +17,7 @@ from eegstore.wording import plural
 Codes = NDArray[np.int64]
 # Splits that divide what was recorded in a session, of which some may be whole by chance.
 WITHIN: Final = ("random", "block", "chronological", "concept", "stimulus")
+MEND_BLOCKS: Final = 'Split with [split] plugin = "block", which keeps a block whole.'
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,26 +153,41 @@ def block_across_splits(rows: Rows) -> Iterator[Finding]:
     rows.need_parts()
     rows.column("block")
     found = _over(rows, rows.groups((*RECORDING, "block")))
-    label = rows.column("label")
-    labels = spread(found.group, np.unique(label, return_inverse=True)[1], len(np.unique(label)))
-    is_single = ((labels.counts > 0).sum(axis=1) == 1) & (len(np.unique(label)) > 1)
+    is_single, unknown = _of_one_label(rows, found)
     single = found.torn[is_single[found.torn]]
     mixed = found.torn[~is_single[found.torn]]
+    doubt = f"; whether they show one label each is not known: {unknown}" if unknown else ""
     if len(single):
-        yield _torn_blocks(rows, found, single, "error", " of one label each")
+        yield _torn_blocks(rows, found, single, "error", (" of one label each", ""))
     if len(mixed):
-        yield _torn_blocks(rows, found, mixed, "warning", "")
+        yield _torn_blocks(rows, found, mixed, "warning", ("", doubt))
 
 
-def _torn_blocks(rows: Rows, found: Spread, torn: Codes, severity: Severity, kind: str) -> Finding:
-    n_trials = int(np.isin(found.group, torn).sum())
+def _of_one_label(rows: Rows, blocks: Spread) -> tuple[NDArray[np.bool_], str]:
+    """bool, (block,): whether its labelled trials have one label; and why that is not known."""
+    try:
+        label = rows.label
+    except NotCheckedError as error:
+        return np.zeros(len(blocks.counts), dtype=np.bool_), str(error)
+    at = np.flatnonzero(label >= 0)
+    values, code = np.unique(label[at], return_inverse=True)
+    pairs = np.unique(blocks.group[at] * len(values) + code)
+    n_labels = np.bincount(pairs // len(values), minlength=len(blocks.counts))
+    return (n_labels == 1) & (len(values) > 1), ""
+
+
+def _torn_blocks(
+    rows: Rows, found: Spread, torn: Codes, severity: Severity, remarks: tuple[str, str]
+) -> Finding:
+    n_trials, (kind, doubt) = int(np.isin(found.group, torn).sum()), remarks
+    where = f"in more than one split ({n_trials:,} trials)"
     return Finding(
         "block-across-splits",
         severity,
         len(torn),
-        f"{plural(len(torn), 'block')}{kind} in more than one split ({n_trials:,} trials)",
+        f"{plural(len(torn), 'block')}{kind} {where}{doubt}",
         few(_groups(rows, found, torn, (*RECORDING, "block"))),
-        'Split with [split] plugin = "block", which keeps a block whole.',
+        MEND_BLOCKS,
     )
 
 
