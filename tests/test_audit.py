@@ -30,6 +30,7 @@ from studies import (
     favour_by_subject,
     order_by_label,
     path,
+    tear_blocks,
 )
 
 NAMES = [check.name for check in CHECKS]
@@ -256,6 +257,30 @@ def test_a_block_is_of_one_label_whatever_has_none_in_it(tmp_path: Path) -> None
     study["split"][unlabelled[:4]] = "train"
     found = [one for one in audit(study.build(tmp_path)) if one.check == "block-across-splits"]
     assert [(one.severity, one.count) for one in found] == [("error", 1), ("warning", 1)]
+
+
+@pytest.mark.parametrize("plugin", ["concept", "stimulus", "random", "chronological"])
+def test_blocks_of_several_labels_that_a_split_goes_through_are_noted(
+    plugin: str, tmp_path: Path
+) -> None:
+    """A block design stays an error under the same split."""
+    study = clean()
+    store = study.build(tmp_path, split={"plugin": plugin, "test_size": 0.3})
+    torn = of(audit(store), "block-across-splits")
+    assert torn.severity == "note"
+    assert torn.advice.startswith("Say that trials of the test share a recording block")
+    tear_blocks(study)
+    study["label"][study.at(subject=1, block=2)] = 3
+    (tmp_path / "again").mkdir()
+    found = audit(split_by(study.build(tmp_path / "again"), plugin))
+    assert of(found, "block-across-splits").severity == "error"
+
+
+def test_a_zero_shot_study_in_a_random_order_is_clean(tmp_path: Path) -> None:
+    study = clean()
+    study["label"][:] = -1
+    found = examine(study.build(tmp_path, split={"plugin": "concept", "test_size": 0.3}))
+    assert found.is_clean
 
 
 def test_pairs_that_a_model_chose_say_nothing_of_what_was_shown(tmp_path: Path) -> None:
