@@ -185,7 +185,7 @@ def test_findings_name_the_rows_that_were_planted(tmp_path: Path) -> None:
     assert (within.count, within.severity) == (2, "note")
     stimulus = of(found, "stimulus-across-splits")
     n_train = np.count_nonzero(study["stimulus_key"][train] == path(2, 1))
-    assert stimulus.examples == [f"{path(2, 1)}: test 2, train {n_train}"]
+    assert stimulus.examples == [f"{path(2, 1)} (test: 2, train: {n_train})"]
     assert stimulus.count == 1
 
 
@@ -204,7 +204,7 @@ def test_a_block_of_one_label_in_two_splits_is_worse_than_one_of_several(tmp_pat
         study.move(study.at(subject=1, session=0, block=block)[:4], "train")
     found = [one for one in audit(study.build(tmp_path)) if one.check == "block-across-splits"]
     assert [(one.severity, one.count) for one in found] == [("error", 1), ("warning", 1)]
-    assert found[0].examples == ["subject 1, session 0, block 2: test 8, train 4"]
+    assert found[0].examples == ["subject 1, session 0, block 2 (test: 8, train: 4)"]
     assert "of one label each" in found[0].what
 
 
@@ -413,7 +413,7 @@ def test_folds_count_as_splits(tmp_path: Path) -> None:
         fitted = of(found.findings, "fitted-on-test")
         assert fitted.examples == ["trials/peak: fitted on all folds at once"]
     block = of(found.findings, "block-across-splits")
-    assert block.examples[0] == "subject 0, session 0, block 0: fold 0 4, fold 1 4, fold 2 4"
+    assert block.examples[0] == "subject 0, session 0, block 0 (fold 0: 4, fold 1: 4, fold 2: 4)"
 
 
 @pytest.mark.usefixtures("_installed")

@@ -58,7 +58,7 @@ class Spread:
     def shares(self, group: int, names: list[str]) -> str:
         """How many entries of a group are in each part."""
         counts = self.counts[group].tolist()
-        return ", ".join(f"{name} {n}" for name, n in zip(names, counts, strict=True) if n)
+        return ", ".join(f"{name}: {n}" for name, n in zip(names, counts, strict=True) if n)
 
 
 def spread(group: NDArray[Any], part: Codes, n_parts: int) -> Spread:
@@ -90,7 +90,7 @@ def stimulus_across_splits(rows: Rows) -> Iterator[Finding]:
     what = f"{plural(torn, 'stimulus')} paired with trials of more than one split ({n_trials:,})"
     what += f"; the split holds out {meant}, not images" if meant else ""
     examples = (
-        f"{path[stimulus[found.first(group)]]}: {found.shares(group, rows.part_names)}"
+        f"{path[stimulus[found.first(group)]]} ({found.shares(group, rows.part_names)})"
         for group in found.torn.tolist()
     )
     yield Finding(
@@ -117,7 +117,7 @@ def concept_overlap(rows: Rows) -> Iterator[Finding]:
     what = f"{shared:,} of {plural(len(found.counts), 'concept')} in more than one split"
     what += ", and the split is to hold out concepts" if zero_shot else ""
     examples = (
-        f"{names[concept[at[found.first(group)]]]}: {found.shares(group, rows.part_names)}"
+        f"{names[concept[at[found.first(group)]]]} ({found.shares(group, rows.part_names)})"
         for group in found.torn.tolist()
     )
     yield Finding(
@@ -204,7 +204,7 @@ def _torn_blocks(
 def _groups(rows: Rows, found: Spread, torn: Codes, names: tuple[str, ...]) -> Iterator[str]:
     for group in torn.tolist():
         place = rows.place(found.first(group), names)
-        yield f"{place}: {found.shares(group, rows.part_names)}"
+        yield f"{place} ({found.shares(group, rows.part_names)})"
 
 
 def session_across_splits(rows: Rows) -> Iterator[Finding]:
