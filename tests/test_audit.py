@@ -257,6 +257,8 @@ def test_a_block_is_of_one_label_whatever_has_none_in_it(tmp_path: Path) -> None
     study["split"][unlabelled[:4]] = "train"
     found = [one for one in audit(study.build(tmp_path)) if one.check == "block-across-splits"]
     assert [(one.severity, one.count) for one in found] == [("error", 1), ("warning", 1)]
+    places = [one.examples[0].partition(" (")[0] for one in found]
+    assert places == ["subject 1, session 0, block 2", "subject 2, session 0, block 5"]
 
 
 @pytest.mark.parametrize("plugin", ["concept", "stimulus", "random", "chronological"])
