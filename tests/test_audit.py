@@ -30,6 +30,7 @@ from studies import (
     favour_by_subject,
     order_by_label,
     path,
+    tear_blocks,
 )
 
 NAMES = [check.name for check in CHECKS]
@@ -184,7 +185,7 @@ def test_findings_name_the_rows_that_were_planted(tmp_path: Path) -> None:
     assert (within.count, within.severity) == (2, "note")
     stimulus = of(found, "stimulus-across-splits")
     n_train = np.count_nonzero(study["stimulus_key"][train] == path(2, 1))
-    assert stimulus.examples == [f"{path(2, 1)}: test 2, train {n_train}"]
+    assert stimulus.examples == [f"{path(2, 1)} (test: 2, train: {n_train})"]
     assert stimulus.count == 1
 
 
@@ -203,8 +204,102 @@ def test_a_block_of_one_label_in_two_splits_is_worse_than_one_of_several(tmp_pat
         study.move(study.at(subject=1, session=0, block=block)[:4], "train")
     found = [one for one in audit(study.build(tmp_path)) if one.check == "block-across-splits"]
     assert [(one.severity, one.count) for one in found] == [("error", 1), ("warning", 1)]
-    assert found[0].examples == ["subject 1, session 0, block 2: test 8, train 4"]
+    assert found[0].examples == ["subject 1, session 0, block 2 (test: 8, train: 4)"]
     assert "of one label each" in found[0].what
+
+
+def test_a_block_design_without_labels_is_found_by_the_concepts_shown(tmp_path: Path) -> None:
+    """Five of six blocks show one concept each, and every third trial is in test."""
+    study = clean()
+    order_by_label(study)
+    study["split"][:] = np.where(np.arange(len(study["label"])) % 3 == 0, "test", "train")
+    study.show()
+    study["label"][:] = -1
+    found = examine(study.build(tmp_path))
+    assert found.not_checked == {}
+    torn = [one for one in found.findings if one.check == "block-across-splits"]
+    assert [(one.severity, one.count) for one in torn] == [("error", 60), ("warning", 12)]
+    assert "of one label each" in torn[0].what
+    assert of(found.findings, "time-baseline").severity == "error"
+
+
+def test_a_clean_study_without_labels_is_as_silent_as_one_with_them(tmp_path: Path) -> None:
+    study = clean()
+    study["label"][:] = -1
+    found = examine(study.build(tmp_path))
+    assert found.not_checked == {}
+    assert serious(found.findings) == set()
+
+
+def test_what_is_uneven_without_labels_is_told_by_the_names_of_concepts(tmp_path: Path) -> None:
+    for check, told in (
+        ("class-imbalance", r"(test|train): concept0 in "),
+        ("identity-baseline", r"subject ([0-3]), session [0-2]: concept\1 is right for "),
+    ):
+        study = clean()
+        LEAKS[check][1](study)
+        study["label"][:] = -1
+        (tmp_path / check).mkdir()
+        found = of(audit(study.build(tmp_path / check)), check)
+        assert found.examples
+        assert all(re.match(told, one) for one in found.examples), found.examples
+
+
+def test_a_block_is_of_one_label_whatever_has_none_in_it(tmp_path: Path) -> None:
+    study = clean()
+    rows = study.at(subject=1, session=0, block=2)
+    study["label"][rows] = 3
+    study.show()
+    study.move(rows[:4], "train")
+    study["label"][rows[2:9:3]] = -1
+    unlabelled = study.at(subject=2, session=0, block=5)
+    study["label"][unlabelled] = -1
+    study["split"][unlabelled[:4]] = "train"
+    found = [one for one in audit(study.build(tmp_path)) if one.check == "block-across-splits"]
+    assert [(one.severity, one.count) for one in found] == [("error", 1), ("warning", 1)]
+    places = [one.examples[0].partition(" (")[0] for one in found]
+    assert places == ["subject 1, session 0, block 2", "subject 2, session 0, block 5"]
+
+
+@pytest.mark.parametrize("plugin", ["concept", "stimulus", "random", "chronological"])
+def test_blocks_of_several_labels_that_a_split_goes_through_are_noted(
+    plugin: str, tmp_path: Path
+) -> None:
+    """A block design stays an error under the same split."""
+    study = clean()
+    store = study.build(tmp_path, split={"plugin": plugin, "test_size": 0.3})
+    torn = of(audit(store), "block-across-splits")
+    assert torn.severity == "note"
+    assert torn.advice.startswith("Say that trials of the test share a recording block")
+    tear_blocks(study)
+    study["label"][study.at(subject=1, block=2)] = 3
+    (tmp_path / "again").mkdir()
+    found = audit(split_by(study.build(tmp_path / "again"), plugin))
+    assert of(found, "block-across-splits").severity == "error"
+
+
+def test_a_zero_shot_study_in_a_random_order_is_clean(tmp_path: Path) -> None:
+    study = clean()
+    study["label"][:] = -1
+    found = examine(study.build(tmp_path, split={"plugin": "concept", "test_size": 0.3}))
+    assert found.is_clean
+
+
+def test_pairs_that_a_model_chose_say_nothing_of_what_was_shown(tmp_path: Path) -> None:
+    study = clean()
+    study["label"][:] = -1
+    study["split"][::2] = "test"
+    store = study.build(tmp_path, pairing={"plugin": "balanced", "within": "all"})
+    found = examine(store)
+    reason = (
+        "no trial has a label, and the pairs were not made from what was shown; "
+        "give the source labels"
+    )
+    labels = ("class-imbalance", "time-baseline", "identity-baseline")
+    assert [found.not_checked[one] for one in labels] == [reason] * 3
+    block = of(found.findings, "block-across-splits")
+    assert block.severity == "warning"
+    assert block.what.endswith(f"; whether they show one label each is not known: {reason}")
 
 
 def test_what_a_split_holds_out_decides_how_bad_sharing_is(blocks: Path) -> None:
@@ -320,7 +415,7 @@ def test_folds_count_as_splits(tmp_path: Path) -> None:
         fitted = of(found.findings, "fitted-on-test")
         assert fitted.examples == ["trials/peak: fitted on all folds at once"]
     block = of(found.findings, "block-across-splits")
-    assert block.examples[0] == "subject 0, session 0, block 0: fold 0 4, fold 1 4, fold 2 4"
+    assert block.examples[0] == "subject 0, session 0, block 0 (fold 0: 4, fold 1: 4, fold 2: 4)"
 
 
 @pytest.mark.usefixtures("_installed")
@@ -370,7 +465,8 @@ def test_what_cannot_be_looked_at_is_said_and_never_passes(tmp_path: Path) -> No
     found = examine(eegstore.open_store(tmp_path / "s.zarr"))
     assert found.findings == []
     assert set(found.not_checked) == set(NAMES) - {"near-duplicate-trials"}
-    assert found.not_checked["class-imbalance"] == "no trial has a label"
+    lacks = "no trial has a label or shows a stimulus with a concept; give the source labels"
+    assert found.not_checked["class-imbalance"] == lacks
     one_split = "all trials are in one split (train)"
     assert found.not_checked["block-across-splits"] == one_split
     said = verdict(found)

@@ -45,9 +45,9 @@ def test_what_is_shown_is_compared_by_number_in_little_memory(check: Any) -> Non
             found[0]
             .examples[0]
             .endswith(
-                "0.png: test 200, train 200"
+                "0.png (test: 200, train: 200)"
                 if found[0].count == 250
-                else "x0: test 1000, train 1000"
+                else "x0 (test: 1000, train: 1000)"
             )
         )
 
@@ -61,7 +61,7 @@ def test_a_concept_is_told_by_its_name_and_an_unpaired_trial_by_its_label() -> N
     }
     rows.column, rows.part = columns.__getitem__, np.array([0, 0, 1, 1, 1, 0, 1])
     (found,) = concept_overlap(rows)
-    assert found.examples == ["label 1: test 2, train 2"]
+    assert found.examples == ["label 1 (test: 2, train: 2)"]
     assert found.what == "1 of 2 concepts in more than one split"
     columns["label"][:], columns["stimulus"][:] = -1, -1
     with pytest.raises(NotCheckedError, match="no trial has a label or is paired"):

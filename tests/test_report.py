@@ -338,10 +338,11 @@ def test_padding_is_in_no_average(tmp_path: Path) -> None:
     left_out = page.one("section", id="omitted").text()
     assert "What was shown: the store has no stimuli." in left_out
     assert "Quality: the store has no column quality" in left_out
-    assert (
-        "Nothing was evaluated: the store has no stimuli"
-        in page.one("section", id="verdict").text()
-    )
+    assert "Retrieval results: nothing was evaluated; the verdict says why." in left_out
+    box = page.one("section", id="verdict")
+    said = box.one("p", class_="verdict").text()
+    assert said == "Nothing was evaluated, so there is no evidence of decoding in this store."
+    assert [one.text() for one in box.all("li")] == ["The store has no stimuli to find."]
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
@@ -459,7 +460,8 @@ def test_real_eeg_has_the_averages_of_mne_and_no_evidence(
     out = report(eegstore.open_store(tmp_path / "a.zarr"), tmp_path / "a.html")
     page = parse(out.read_text(encoding="utf-8"))
     check_structure(page)
-    assert page.one("p", class_="verdict").text() == "No evidence of decoding in this store."
+    said = page.one("p", class_="verdict").text()
+    assert said == "Nothing was evaluated, so there is no evidence of decoding in this store."
     epochs = mne.read_epochs_eeglab(file, verbose="ERROR").pick("eeg")
     epochs.apply_baseline((None, -1 / 128), verbose="ERROR")
     chosen = epochs[np.flatnonzero(epochs.events[:, 2] == epochs.event_id["square/rt"])]

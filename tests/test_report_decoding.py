@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from test_evaluate import Likeness, Twice, Untold
 from test_report import caption, check_structure, table
 
 NOTHING = "No evidence of decoding in this store."
+UNEVALUATED = "Nothing was evaluated, so there is no evidence of decoding in this store."
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,6 +141,23 @@ def test_what_ridge_finds_of_stimuli_that_it_was_fitted_on_is_no_evidence(tmp_pa
     assert rows["trials/ridge"][3] == "ridge 1, fit on train"
 
 
+def test_pairs_by_similarity_are_not_evaluated_and_the_verdict_says_why(tmp_path: Path) -> None:
+    """And the image that a trial is paired with is not said to be the one that it was shown."""
+    pairing = {"plugin": "similarity", "query": "trials/learnt", "gallery": "stimuli/hog"}
+    store = planted(tmp_path, noise=1.0, extract=[HOG, {"plugin": "learnt"}], pairing=pairing)
+    page = parse(report(store, tmp_path / "a.html", with_audit=False).read_text())
+    check_structure(page)
+    box = page.one("section", id="verdict")
+    assert box.one("p", class_="verdict").text() == UNEVALUATED
+    (reason,) = [one.text() for one in box.all("li")]
+    assert reason.startswith("The pairs were made from trials/learnt, so finding them by it shows")
+    assert "Retrieval results: nothing was evaluated; the verdict says why." in page.text()
+    found = page.one("figure", id="found")
+    assert "paired" in found.one("ol").text()
+    assert not {"shown", "true, "} & set(re.findall(r"shown|true, ", found.one("ol").text()))
+    assert "the word paired mark" in found.text()
+
+
 def test_noise_is_no_evidence_of_decoding(tmp_path: Path) -> None:
     store = planted(tmp_path, noise=1e6, extract=[HOG, {"plugin": "learnt"}], seed=3)
     page = parse(report(store, tmp_path / "a.html").read_text())
@@ -218,7 +237,7 @@ def test_parts_that_are_too_many_are_told_from_both_ends(
 
 
 def test_the_verdict_follows_the_p_value(found: eegstore.Store) -> None:
-    assert said(found).sentence == NOTHING
+    assert said(found).sentence == UNEVALUATED
     assert said(found, document(p_value=0.05)).sentence == NOTHING
     assert said(found, document(p_value=None)).sentence == NOTHING
     assert said(found, document(p_value=0.049)).kind == "found"
@@ -247,6 +266,15 @@ def test_a_leak_takes_the_evidence_away(found: eegstore.Store) -> None:
     assert told.kind == "doubtful"
     assert told.sentence.startswith("Above chance, but no evidence of decoding")
     assert any("1 error (stimulus-across-splits)" in one for one in told.reasons)
+    torn = Finding("block-across-splits", "warning", 3, "what", ["a"], "advice")
+    uneven = Finding("class-imbalance", "warning", 3, "what", ["a"], "advice")
+    noted = Finding("concept-overlap", "note", 3, "what", ["a"], "advice")
+    careful = said(found, document(), audit=Audit([torn, uneven, uneven, noted], {}))
+    assert careful.kind == "found"
+    assert careful.reasons[1:] == [
+        "The audit found 3 warnings (block-across-splits, class-imbalance), for which such a "
+        "result may say less than it seems to."
+    ]
     warned = said(found, document(warnings=["9 of the stimuli were in train"]))
     assert "9 of the stimuli were in train." in warned.reasons
 

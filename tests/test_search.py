@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,10 +12,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import eegstore
 from command import check_refused, run_command
-from eegstore import InputError, UsageError
+from eegstore import InputError, UsageError, evaluation_pages
+from eegstore import sheet as sheets
 from eegstore.embed import read_image
 from eegstore.search import Gallery, search_image, search_text, search_trial
 from eegstore.sheet import FRAME, RIGHT, SIDE, draw_sheet, image_box
@@ -40,6 +43,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> eegstore.Store:
     return planted(folder, noise=1.0, n_repeats=1, extract=[*extract, HOG])
 
 
+def page_text(page):
+    console = Console(width=80, file=io.StringIO())
+    console.print(page)
+    return console.file.getvalue()
+
+
 def unit(values):
     return values.astype(np.float64) / np.linalg.norm(values.astype(np.float64), axis=-1)[..., None]
 
@@ -54,6 +63,7 @@ def test_the_stimuli_nearest_to_a_trial_are_found_best_first(store):
     first = found.hits[0]
     assert first.concept == store.stimuli["concept"][first.stimulus]
     assert first.image_path == store.stimuli["image_path"][first.stimulus]
+    assert found.mark == "true"
     assert (found.n_gallery, found.query, found.gallery) == (24, "trials/eeg", "stimuli/hog")
 
 
@@ -203,6 +213,28 @@ def test_a_text_needs_a_column_of_captions(store):
         search_text(store, "a cat", "hog", "hog")
     with pytest.raises(UsageError, match="--text is empty"):
         search_text(store, " ", None, "hog")
+
+
+@pytest.mark.parametrize("pairing", ["similarity", "label"])
+def test_a_pair_that_does_not_say_what_was_shown_is_not_called_true(pairing, tmp_path, monkeypatch):
+    options = {"similarity": {"query": "trials/eeg", "gallery": "stimuli/hog"},
+               "label": {"choose": "cycle"}}  # fmt: skip
+    made = planted(tmp_path, noise=1.0, n_repeats=1, pairing={"plugin": pairing} | options[pairing])
+    found = search_trial(made, 2, "eeg", "hog", k=24)
+    assert found.document()["mark"] == "paired"
+    assert [one.stimulus for one in found.hits if one.is_true] == [made.trials["stimulus"][2]]
+    drawn = []
+    fitting = sheets._fitting
+    monkeypatch.setattr(sheets, "_fitting", lambda *one: drawn.append(one[0]) or fitting(*one))
+    draw_sheet(made, found, tmp_path / "out.png")
+    assert drawn[1] == "paired"
+    assert [one for one in drawn if one.endswith("   paired")] == [
+        f"{found.true.rank}   {found.true.score:.3f}   paired"
+    ]
+    assert not {"shown", "true"} & {word for one in drawn for word in one.split()}
+    told = page_text(evaluation_pages.search(found, None))
+    assert sum(line.rstrip().endswith("paired") for line in told.splitlines()) == 1
+    assert "true" not in told
 
 
 # The sheet.

@@ -174,8 +174,8 @@ def identity_baseline(rows: Rows) -> Iterator[Finding]:
     _, first, code = np.unique(sitting[found.row], return_index=True, return_inverse=True)
     share = np.bincount(code, weights=right) / np.bincount(code)
     examples = few(
-        f"{rows.place(found.row[first[one]], SITTING)}: label {found.label[first[one]]} is right "
-        f"for {share[one]:.0%}"
+        f"{rows.place(found.row[first[one]], SITTING)}: "
+        f"{rows.label_name(int(found.label[first[one]]))} is right for {share[one]:.0%}"
         for one in np.argsort(-share, kind="stable").tolist()
     )
     yield Finding(

@@ -17,6 +17,12 @@ from eegstore.wording import plural
 Codes = NDArray[np.int64]
 # Splits that divide what was recorded in a session, of which some may be whole by chance.
 WITHIN: Final = ("random", "block", "chronological", "concept", "stimulus")
+# Those of them that hold out something else than blocks, and so divide blocks.
+THROUGH_BLOCKS: Final = tuple(one for one in WITHIN if one != "block")
+MEND_BLOCKS: Final = 'Split with [split] plugin = "block", which keeps a block whole.'
+SAY_BLOCKS: Final = (
+    "Say that trials of the test share a recording block, and its slow drifts, with those of train."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,7 @@ class Spread:
     def shares(self, group: int, names: list[str]) -> str:
         """How many entries of a group are in each part."""
         counts = self.counts[group].tolist()
-        return ", ".join(f"{name} {n}" for name, n in zip(names, counts, strict=True) if n)
+        return ", ".join(f"{name}: {n}" for name, n in zip(names, counts, strict=True) if n)
 
 
 def spread(group: NDArray[Any], part: Codes, n_parts: int) -> Spread:
@@ -84,7 +90,7 @@ def stimulus_across_splits(rows: Rows) -> Iterator[Finding]:
     what = f"{plural(torn, 'stimulus')} paired with trials of more than one split ({n_trials:,})"
     what += f"; the split holds out {meant}, not images" if meant else ""
     examples = (
-        f"{path[stimulus[found.first(group)]]}: {found.shares(group, rows.part_names)}"
+        f"{path[stimulus[found.first(group)]]} ({found.shares(group, rows.part_names)})"
         for group in found.torn.tolist()
     )
     yield Finding(
@@ -111,7 +117,7 @@ def concept_overlap(rows: Rows) -> Iterator[Finding]:
     what = f"{shared:,} of {plural(len(found.counts), 'concept')} in more than one split"
     what += ", and the split is to hold out concepts" if zero_shot else ""
     examples = (
-        f"{names[concept[at[found.first(group)]]]}: {found.shares(group, rows.part_names)}"
+        f"{names[concept[at[found.first(group)]]]} ({found.shares(group, rows.part_names)})"
         for group in found.torn.tolist()
     )
     yield Finding(
@@ -148,37 +154,57 @@ def _concepts(rows: Rows) -> tuple[list[str], Codes]:
 
 
 def block_across_splits(rows: Rows) -> Iterator[Finding]:
-    """Trials of one block in more than one split; worst where the block shows one label."""
+    """Trials of one block in more than one split; worst where the block shows one label.
+
+    Where blocks show several, and the split is known to hold out something else, it is how most
+    studies of single trials are made, to be said beside a score.
+    """
     rows.need_parts()
     rows.column("block")
     found = _over(rows, rows.groups((*RECORDING, "block")))
-    label = rows.column("label")
-    labels = spread(found.group, np.unique(label, return_inverse=True)[1], len(np.unique(label)))
-    is_single = ((labels.counts > 0).sum(axis=1) == 1) & (len(np.unique(label)) > 1)
+    is_single, unknown = _of_one_label(rows, found)
     single = found.torn[is_single[found.torn]]
     mixed = found.torn[~is_single[found.torn]]
+    is_usual = rows.split_plugin in THROUGH_BLOCKS and not unknown
+    doubt = f"; whether they show one label each is not known: {unknown}" if unknown else ""
     if len(single):
-        yield _torn_blocks(rows, found, single, "error", " of one label each")
+        yield _torn_blocks(rows, found, single, "error", (" of one label each", ""))
     if len(mixed):
-        yield _torn_blocks(rows, found, mixed, "warning", "")
+        yield _torn_blocks(rows, found, mixed, "note" if is_usual else "warning", ("", doubt))
 
 
-def _torn_blocks(rows: Rows, found: Spread, torn: Codes, severity: Severity, kind: str) -> Finding:
-    n_trials = int(np.isin(found.group, torn).sum())
+def _of_one_label(rows: Rows, blocks: Spread) -> tuple[NDArray[np.bool_], str]:
+    """bool, (block,): whether its labelled trials have one label; and why that is not known."""
+    try:
+        label = rows.label
+    except NotCheckedError as error:
+        return np.zeros(len(blocks.counts), dtype=np.bool_), str(error)
+    at = np.flatnonzero(label >= 0)
+    values, code = np.unique(label[at], return_inverse=True)
+    pairs = np.unique(blocks.group[at] * len(values) + code)
+    n_labels = np.bincount(pairs // len(values), minlength=len(blocks.counts))
+    return (n_labels == 1) & (len(values) > 1), ""
+
+
+def _torn_blocks(
+    rows: Rows, found: Spread, torn: Codes, severity: Severity, remarks: tuple[str, str]
+) -> Finding:
+    n_trials, (kind, doubt) = int(np.isin(found.group, torn).sum()), remarks
+    where = f"in more than one split ({n_trials:,} trials)"
     return Finding(
         "block-across-splits",
         severity,
         len(torn),
-        f"{plural(len(torn), 'block')}{kind} in more than one split ({n_trials:,} trials)",
+        f"{plural(len(torn), 'block')}{kind} {where}{doubt}",
         few(_groups(rows, found, torn, (*RECORDING, "block"))),
-        'Split with [split] plugin = "block", which keeps a block whole.',
+        SAY_BLOCKS if severity == "note" else MEND_BLOCKS,
     )
 
 
 def _groups(rows: Rows, found: Spread, torn: Codes, names: tuple[str, ...]) -> Iterator[str]:
     for group in torn.tolist():
         place = rows.place(found.first(group), names)
-        yield f"{place}: {found.shares(group, rows.part_names)}"
+        yield f"{place} ({found.shares(group, rows.part_names)})"
 
 
 def session_across_splits(rows: Rows) -> Iterator[Finding]:

@@ -23,22 +23,22 @@ def class_imbalance(rows: Rows) -> Iterator[Finding]:
     label = rows.label
     if len(np.unique(label[label >= 0])) < 2:
         raise NotCheckedError("all trials have one label")
-    yield from _uneven(rows, label)
+    yield from _uneven(rows)
     if len(rows.part_names) > 1:
         yield from _differing(rows, label)
 
 
-def _uneven(rows: Rows, label: NDArray[np.int64]) -> Iterator[Finding]:
+def _uneven(rows: Rows) -> Iterator[Finding]:
     """Parts whose labels are more uneven than chance makes them."""
-    told, n_trials = [], 0
+    label, told, n_trials = rows.label, list[str](), 0
     for part, name in enumerate(rows.part_names):
         labels, counts = np.unique(label[(rows.part == part) & (label >= 0)], return_counts=True)
         if len(counts) < 2 or _is_even(counts, len(rows.part_names)):
             continue
         n_trials += int(counts.sum())
-        most, share = labels[np.argmax(counts)], counts / counts.sum()
+        most, share = rows.label_name(int(labels[np.argmax(counts)])), counts / counts.sum()
         told.append(
-            f"{name}: label {most} in {share.max():.1%} of {plural(int(counts.sum()), 'trial')}; "
+            f"{name}: {most} in {share.max():.1%} of {plural(int(counts.sum()), 'trial')}; "
             f"{len(counts):,} labels, as even as {1 / (share**2).sum():.1f}"
         )
     if told:

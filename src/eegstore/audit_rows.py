@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore.findings import NotCheckedError
-from eegstore.rounds import first_of_content
+from eegstore.rounds import concepts, first_of_content
 from eegstore.sketching import Signal, read_signal
 from eegstore.store import Store
+from eegstore.tautology import tells_shown
 
 TRAIN: Final = "train"
 # Where built-in splits put what is neither trained on nor scored.
@@ -32,6 +33,7 @@ HOLDS_OUT: Final = {
 }
 # Those of which it is known that they hold out none of these.
 DRAWN: Final = ("random", "stimulus", "concept")
+TO_DO: Final = "give the source labels"
 Listener = Callable[[str, int, int], None]
 Rows_ = NDArray[np.int64]
 
@@ -96,19 +98,44 @@ class Rows:
             return np.full(len(self), n_times, dtype=np.int64)
         return np.minimum(self.column("n_samples").astype(np.int64), n_times)
 
-    @functools.cached_property
-    def label(self) -> NDArray[np.int64]:
-        """int64, (row,): the labels.
+    @property
+    def label(self) -> Rows_:
+        """int64, (row,): the labels, -1 for none; where no trial has one, the concepts shown.
 
         Raises
         ------
         NotCheckedError
-            Where no trial has one.
+            Where no trial has a label, nor is known to show a concept.
         """
+        return self._labels[0]
+
+    def label_name(self, label: int) -> str:
+        """A label as a finding names it: a concept by its name."""
+        if label < 0:
+            return "no label"
+        names = self._labels[1]
+        return names[label] if names else f"label {label}"
+
+    @functools.cached_property
+    def _labels(self) -> tuple[Rows_, list[str]]:
+        """The labels; and their names, where they are concepts."""
         label = self.column("label")
-        if not (label >= 0).any():
-            raise NotCheckedError("no trial has a label")
-        return label
+        if (label >= 0).any():
+            return label, []
+        stimulus = self.column("stimulus")
+        is_paired = stimulus >= 0
+        # What a model of the EEG, or chance, has chosen says nothing of what was shown.
+        if is_paired.any() and tells_shown(self.store) is False:
+            raise NotCheckedError(
+                f"no trial has a label, and the pairs were not made from what was shown; {TO_DO}"
+            )
+        names, of_stimulus = concepts(self.store) if is_paired.any() else ([], stimulus)
+        concept = np.where(is_paired, of_stimulus[stimulus], -1)
+        if not (concept >= 0).any():
+            raise NotCheckedError(
+                f"no trial has a label or shows a stimulus with a concept; {TO_DO}"
+            )
+        return concept, names
 
     @property
     def fold(self) -> Rows_:

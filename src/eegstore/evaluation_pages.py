@@ -114,25 +114,25 @@ def _verdict(found: Evaluation) -> Text:
 
 
 def search(found: Search, sheet: Path | None) -> RenderableType:
-    """The hits, the true one marked."""
+    """The hits, the one that the trial is paired with marked."""
     lines = list(titled(found.store, f"{found.query} in {found.gallery}", found.notice))
     lines.append(as_text(f"{found.asked}, among {plural(found.n_gallery, 'stimulus')}"))
     lines.append("")
     table = new_table("rank", "score", "stimulus", "concept", "image", "",
                       numbers=("rank", "score", "stimulus"))  # fmt: skip
     for one in found.hits:
-        _add_hit(table, one)
+        _add_hit(table, one, found.mark)
     if found.true is not None and found.true.rank > len(found.hits):
         add_row(table, "…")
-        _add_hit(table, found.true)
+        _add_hit(table, found.true, found.mark)
     lines += [table, *(as_text(f"note: {one}") for one in found.notes)]
     if sheet is not None:
         lines += ["", as_text(f"drawn in {sheet}")]
     return Group(*lines)
 
 
-def _add_hit(table: Table, hit: Hit) -> None:
+def _add_hit(table: Table, hit: Hit, mark: str) -> None:
     style = "bold green" if hit.is_true else ""
     cells = (f"{hit.rank:,}", f"{hit.score:.4f}", f"{hit.stimulus:,}", hit.concept,
-             hit.image_path, "true" if hit.is_true else "")  # fmt: skip
+             hit.image_path, mark if hit.is_true else "")  # fmt: skip
     add_row(table, *(as_text(cell, style=style) for cell in cells))

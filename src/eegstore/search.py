@@ -14,6 +14,7 @@ from eegstore.errors import InputError, UsageError
 from eegstore.hints import no_split, swapped
 from eegstore.rounds import Vectors, find_column, first_of_content, shown
 from eegstore.store import Store, StoredColumn
+from eegstore.tautology import tells_shown
 from eegstore.wording import plural
 
 SHORTEST: Final = 2.0**-100  # as in ``products``: shorter vectors count as zeros
@@ -21,7 +22,7 @@ SHORTEST: Final = 2.0**-100  # as in ``products``: shorter vectors count as zero
 
 @dataclass(frozen=True)
 class Hit:
-    """A stimulus that was found; ``rank`` is from 1, ``is_true`` says that the trial shows it."""
+    """A stimulus that was found; ``rank`` is from 1, ``is_true``: the trial is paired with it."""
 
     rank: int
     stimulus: int
@@ -53,6 +54,8 @@ class Search:
         The nearest, best first.
     true
         The stimulus that the trial is paired with, wherever it stands; None for none.
+    mark
+        What that is called: ``true``; ``paired`` where the pairs do not say what was shown.
     notes
         What a reader must know.
     """
@@ -65,6 +68,7 @@ class Search:
     n_gallery: int
     hits: Sequence[Hit]
     true: Hit | None
+    mark: str
     notes: Sequence[str]
 
     def document(self) -> dict[str, Any]:
@@ -169,6 +173,11 @@ class Gallery:
             rank, row, float(scores[place]), str(self._concepts[row]), str(self._paths[row]),
             bool(right[place]),
         )  # fmt: skip
+
+
+def mark(store: Store) -> str:
+    """What the stimulus is called that a trial is paired with: the true one, if it was shown."""
+    return "true" if tells_shown(store) else "paired"
 
 
 def _items(store: Store, split: str | None) -> NDArray[np.int64]:
@@ -310,7 +319,7 @@ def _search(
     all_told = f"the gallery has {plural(count, 'stimulus')}, fewer than -k {k:,}: all are told"
     return Search(
         str(store.path), store.notice, asked, column.entry.path, gallery, count, hits, true,
-        [all_told] if k > count else [],
+        mark(store), [all_told] if k > count else [],
     )  # fmt: skip
 
 

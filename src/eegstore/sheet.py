@@ -81,7 +81,7 @@ def draw_sheet(
     out
         A file whose name ends in ``.png``; one that is there is replaced.
     asked
-        uint8, (y, x, 3): the image that was asked for; of a trial, the one that was shown.
+        uint8, (y, x, 3): the image that was asked for; of a trial, the one that it is paired with.
 
     Raises
     ------
@@ -94,11 +94,12 @@ def draw_sheet(
     cells, images = [], Images(store)
     if found.true is not None:
         true = found.true
-        cells.append(_cell(images, true.stimulus, "shown", true.concept, is_true=True))
+        own = "shown" if found.mark == "true" else found.mark
+        cells.append(_cell(images, true.stimulus, own, true.concept, is_true=True))
     elif asked is not None:
         cells.append(Cell(asked, "asked for", "", False))
     for one in found.hits:
-        label = f"{one.rank}   {one.score:.3f}"
+        label = f"{one.rank}   {one.score:.3f}" + (f"   {found.mark}" if one.is_true else "")
         cells.append(_cell(images, one.stimulus, label, one.concept, is_true=one.is_true))
     if images.none_read and images.problem is not None:
         raise images.problem
@@ -146,8 +147,7 @@ def _draw_cell(
     if cell.is_true:
         edges = (box[0] - FRAME, box[1] - FRAME, box[2] + FRAME - 1, box[3] + FRAME - 1)
         draw.rectangle(edges, outline=RIGHT, width=FRAME)
-    first = f"{cell.first}   true" if cell.is_true and cell.first != "shown" else cell.first
-    lines = ((first, RIGHT if cell.is_true else INK), (cell.second, FAINT))
+    lines = ((cell.first, RIGHT if cell.is_true else INK), (cell.second, FAINT))
     for number, (text, colour) in enumerate(lines):
         place = (box[0], box[3] + FRAME + 2 + number * LINE)
         draw.text(place, _fitting(text, font, SIDE), colour, font)

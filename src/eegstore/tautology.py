@@ -40,6 +40,12 @@ def made_from(store: Store) -> tuple[str, ...]:
     return tuple(recorded) or BUILT_IN.get(_pairing(facts), ())
 
 
+def tells_shown(store: Store) -> bool | None:
+    """Whether a trial's pair is what it was shown; None where nothing records what made it."""
+    made = made_from(store)
+    return "stimulus_key" in made if made or _is_recorded(store) else None
+
+
 def _is_recorded(store: Store) -> bool:
     """Whether the pairing said what decided its pairs; that may be nothing but chance."""
     return facts_of(store, "trials/stimulus").get("made_from") is not None

@@ -23,10 +23,19 @@ MEASURES: Final = {
 MAX_PARTS: Final = 30
 FEW_STIMULI: Final = 20  # of fewer the first five are no feat
 MAX_CONFUSED: Final = 20
+AGAINST: Final = {
+    "error": "which can produce such a result without any decoding",
+    "warning": "for which such a result may say less than it seems to",
+}
 NOTHING: Final = "No evidence of decoding in this store."
+UNEVALUATED: Final = "Nothing was evaluated, so there is no evidence of decoding in this store."
 TOO_FEW: Final = (
     "Too few stimuli or permutations to tell whether there is decoding in this store: p cannot be "
     "below"
+)
+NO_TEST: Final = (
+    "What was evaluated is no test of decoding: the pairs hold by construction, no EEG is in the "
+    "query, or every answer is right."
 )
 FOUND: Final = "Evidence of decoding in this store."
 WEAK: Final = "Weak evidence of decoding in this store: the interval of the score covers chance."
@@ -88,7 +97,8 @@ def verdict(material: Material) -> Verdict:
     """Whether there is evidence of decoding: p below 0.05 after correction, and above chance."""
     done = [one for one in material.evaluations if is_decoding(one)]
     if not done:
-        return Verdict("none", NOTHING, [_nothing_told(material)])
+        sentence = NOTHING if material.evaluations else UNEVALUATED
+        return Verdict("none", sentence, _nothing_told(material))
     found = [one for one in done if _p(one, len(done)) < ALPHA and _could_be(one, len(done))]
     reasons = [_told(one, len(done)) for one in done]
     if not found:
@@ -130,13 +140,11 @@ def _against(material: Material, best: Document) -> Iterator[str]:
     """What else could have produced a result."""
     if material.store.notice:
         yield f"This is no recording: {material.store.notice}."
-    errors = [one for one in material.findings if one.severity == "error"]
-    if errors:
-        checks = ", ".join(dict.fromkeys(one.check for one in errors))
-        yield (
-            f"The audit found {counted(len(errors), 'error')} ({checks}), which can produce such a "
-            "result without any decoding."
-        )
+    for severity, told in AGAINST.items():
+        found = [one.check for one in material.findings if one.severity == severity]
+        if found:
+            checks = ", ".join(dict.fromkeys(found))
+            yield f"The audit found {counted(len(found), severity)} ({checks}), {told}."
     if material.audit is None:
         yield "The store was not audited: a leak between its splits can produce such a result."
     elif material.audit.not_checked:
@@ -148,20 +156,22 @@ def _against(material: Material, best: Document) -> Iterator[str]:
         yield f"{str(warning)[:1].upper()}{str(warning)[1:]}."
 
 
-def _nothing_told(material: Material) -> str:
+def _nothing_told(material: Material) -> list[str]:
+    """Why no evaluation is a test of decoding, or there is none."""
     if material.evaluations:
-        return (
-            "What was evaluated is no test of decoding: the pairs hold by construction, no EEG is "
-            "in the query, or every answer is right."
-        )
+        return [NO_TEST]
     if not material.has_stimuli:
-        return "Nothing was evaluated: the store has no stimuli to find."
+        return ["The store has no stimuli to find."]
     if not learned_pairs(material):
-        return (
-            "Nothing was evaluated: no column of the trials was learnt to be like a column of the "
-            "stimuli, as the extractors ridge, cca and contrastive do."
-        )
-    return "Nothing was evaluated: what was learnt from the EEG could not be, as is said below."
+        return [
+            "No column of the trials was learnt to be like a column of the stimuli, as the "
+            "extractors ridge, cca and contrastive do."
+        ]
+    if not material.refused:
+        return ["Columns were learnt from the EEG, and none was evaluated."]
+    where = f"{material.store.path}: "
+    said = [one.removeprefix(where).removeprefix("not evaluated: ") for one in material.refused]
+    return [f"{one[:1].upper()}{one[1:]}." for one in said]
 
 
 def _score_told(one: Document) -> str:
@@ -211,10 +221,7 @@ def verdict_box(material: Material) -> Markup:
 def retrieval(material: Material) -> Markup | Omitted:
     """Every evaluation: its measures with intervals and chance lines, and its parts."""
     if not material.evaluations:
-        return Omitted(
-            "nothing was evaluated: there is no column learnt from EEG to ask with, and no result "
-            "in the store's history."
-        )
+        return Omitted("nothing was evaluated; the verdict says why.")
     return joined([_evaluation(number, one) for number, one in enumerate(material.evaluations, 1)])
 
 

@@ -15,7 +15,7 @@ from eegstore.report.learned import learned_pairs
 from eegstore.report.markup import Content, Markup, data, element, joined, shortened
 from eegstore.report.material import Material, Omitted, Rows
 from eegstore.report.scales import counted, number
-from eegstore.search import Gallery
+from eegstore.search import Gallery, mark
 
 SIDE: Final = 96
 QUALITY: Final = 72
@@ -117,7 +117,7 @@ def _of_different_concepts(material: Material) -> list[int]:
 
 
 def found(material: Material) -> Markup | Omitted:
-    """A few trials of the test, each with the stimulus that was shown and those nearest to it."""
+    """A few trials of the test, each with its own stimulus and those nearest to it."""
     pairs = learned_pairs(material)
     if not pairs or not material.has_stimuli:
         return Omitted("the store has no column learnt from EEG to find images with.")
@@ -137,7 +137,8 @@ def found(material: Material) -> Markup | Omitted:
         f"{asked.told('paired trial')} of {where}, drawn at random and not for their success: at "
         "the left the stimulus that the trial is paired with, beside it those of "
         f"{len(gallery):,} stimuli whose {column} is nearest to the trial's {query} (cosine "
-        f"beneath each). A double frame and the word true mark the paired one.{tiles.told()}"
+        f"beneath each). A double frame and the word {mark(material.store)} mark the paired one."
+        f"{tiles.told()}"
     )
     return element(
         "figure", element("h3", "Trials and what they find", id="found-head"),
@@ -154,21 +155,22 @@ def _asked(material: Material) -> tuple[str | None, Rows]:
 
 
 def _trial(material: Material, tiles: Tiles, gallery: Gallery, query: str, trial: int) -> Markup:
-    """One trial: what was shown, and what is nearest."""
+    """One trial: what it is paired with, and what is nearest."""
     vector = material.store.trials[query][trial].ravel()
     own = int(material.stimulus[trial])
     if not np.isfinite(vector).all():
         return element("li", element("p", f"trial {trial:,}: its {query} is not finite"))
     hits, true = gallery.nearest(vector, N_FOUND, [own])
     rank = f"rank {true.rank:,} of {len(gallery):,}" if true else "not among those searched"
+    called = mark(material.store)
     answers = [
-        tiles.tile(one.stimulus, ["true, " if one.is_true else "", number(one.score, 3)],
+        tiles.tile(one.stimulus, [f"{called}, " if one.is_true else "", number(one.score, 3)],
                    "tile hit" if one.is_true else "tile")
         for one in hits
     ]  # fmt: skip
     return element(
         "li", element("p", f"trial {trial:,}: {rank}", class_="small-print"),
-        element("div", tiles.tile(own, "shown", "tile own"),
+        element("div", tiles.tile(own, "shown" if called == "true" else called, "tile own"),
                 element("span", "→", aria_hidden="true", class_="leads"), answers,
                 class_="answers"),
     )  # fmt: skip

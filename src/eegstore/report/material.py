@@ -69,6 +69,8 @@ class Material:
         Documents of ``evaluate``.
     audit
         What ``examine`` found; None where it was not asked.
+    refused
+        Why a column that was learnt was not evaluated, a line each.
     """
 
     store: Store
@@ -76,6 +78,7 @@ class Material:
     max_rows: int = 2000
     evaluations: Sequence[Mapping[str, Any]] = ()
     audit: Audit | None = None
+    refused: Sequence[str] = ()
 
     @property
     def findings(self) -> Sequence[Finding]:

@@ -117,22 +117,14 @@ def _omitted(left_out: Sequence[tuple[Part, str]], refused: Sequence[str]) -> Ma
     )  # fmt: skip
 
 
-def page(material: Material, refused: Sequence[str] = ()) -> str:
-    """The whole page.
-
-    Parameters
-    ----------
-    material
-        The store, and what was found about it.
-    refused
-        Why a column was not evaluated, a line each.
-    """
+def page(material: Material) -> str:
+    """The whole page of a store, and of what was found about it."""
     made_parts = [(part, part.make(material)) for part in PARTS]
     kept = [(part, body) for part, body in made_parts if not isinstance(body, Omitted)]
     left_out = [(part, body.why) for part, body in made_parts if isinstance(body, Omitted)]
     title = material.store.name or "A store without a name"
     style, script = _asset("report.css"), _asset("theme.js")
-    omitted = _omitted(left_out, refused)
+    omitted = _omitted(left_out, material.refused)
     main = element(
         "main", verdict_box(material), [_section(part, body) for part, body in kept], omitted,
         id="main", tabindex="-1",

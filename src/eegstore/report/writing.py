@@ -73,8 +73,8 @@ def report(
         evaluations, refused = learned.evaluations(store, seed)
     if audit is None and with_audit:
         audit = examine(store, listener=listener)
-    material = Material(store, seed, max_trials, list(evaluations), audit)
-    _write(page(material, refused), out, final)
+    material = Material(store, seed, max_trials, list(evaluations), audit, refused)
+    _write(page(material), out, final)
     return Path(out)
 
 
