@@ -81,7 +81,7 @@ def lower_root(matrix: Values, added: float) -> Values:
         root: Values = cholesky(more, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
         squares, vectors = eigh(matrix, check_finite=False)
-        root = np.linalg.qr((vectors * np.sqrt(np.maximum(squares, 0) + added)).T, mode="r").T
+        root = np.linalg.qr((vectors * np.sqrt(np.maximum(squares, 0) + added)).T)[1].T
     return root
 
 
