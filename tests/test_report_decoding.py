@@ -138,7 +138,7 @@ def test_what_ridge_finds_of_stimuli_that_it_was_fitted_on_is_no_evidence(tmp_pa
     parts = store.trials["quality"].spec.coords[store.trials["quality"].spec.dims[0]]
     assert {row[0] for row in table(page, "quality")[1:]} == set(parts)
     rows = {row[0]: row for row in table(page, "made")[1:]}
-    assert rows["trials/ridge"][3] == "ridge 1, fit on train"
+    assert rows["trials/ridge"][3] == "ridge 2, fit on train"
 
 
 def test_pairs_by_similarity_are_not_evaluated_and_the_verdict_says_why(tmp_path: Path) -> None:

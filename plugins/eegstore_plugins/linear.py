@@ -18,7 +18,8 @@ from eegstore_plugins.gram import Gram, Sums, Values
 # Times the number of trials: what is added to the sum of squares of each feature.
 PENALTIES: Final = tuple(10.0**exponent for exponent in range(-4, 4))
 SKETCH: Final = 64
-ROWS: Final = 4
+# Rows that are computed at once, always: of other numbers libraries sum in another order.
+ROWS: Final = 16
 FLAT: Final = 1e-6
 FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
@@ -165,10 +166,11 @@ class Linear:
         with np.errstate(over="ignore", invalid="ignore"):
             for number in np.unique(model).tolist():
                 rows = np.flatnonzero(model == number)
-                # Of a multiple of rows: for single ones libraries sum in another order.
-                some = np.resize(rows, -(-len(rows) // ROWS) * ROWS)
-                product = (features[some] - self.mean[number]) @ self.weight[number]
-                predicted[rows] = self.gain * product[: len(rows)] + self.bias[number]
+                for start in range(0, len(rows), ROWS):
+                    some = rows[start : start + ROWS]
+                    given = features[np.resize(some, ROWS)] - self.mean[number]
+                    product = given @ self.weight[number]
+                    predicted[some] = self.gain * product[: len(some)] + self.bias[number]
         clipped: NDArray[np.float32] = np.clip(predicted, -FLOAT32_MAX, FLOAT32_MAX)
         return clipped
 
