@@ -95,7 +95,7 @@ def solved(products: Centred, added: float) -> Values:
     return weights
 
 
-def without(parts: Sequence[Sums], part: Sums | None) -> Sums:
+def without(parts: Sequence[Sums], part: Sums) -> Sums:
     """The sums of the other parts; not what is left of all, which one large value would spoil."""
     return replace(reduce(add, [one for one in parts if one is not part]))
 
@@ -204,7 +204,7 @@ def fitted(
 
     def model(part: Sums | None) -> tuple[Standard, NDArray[np.float32], float]:
         """Means, weights, and how much the predictions of what it has not seen vary."""
-        rest = without(parts, part)
+        rest = total if part is None else without(parts, part)
         standard = standard_of(rest)
         products = centred(rest, standard)
         weights = solve(products, rest, chosen * rest.n)

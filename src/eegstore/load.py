@@ -76,6 +76,8 @@ class TrialLoader:
 
     Attributes
     ----------
+    store
+        The store.
     rows
         int64, (trial,): the trials, as rows of the store; of averaged ones the first.
     keys
@@ -165,19 +167,6 @@ class TrialLoader:
             row_numbers(read.column.entry.path, self._stimulus[self.rows], len(read.column))
         return self._values(read, np.arange(len(self)))
 
-    def classes(self) -> NDArray[np.int64]:
-        """int64, (trial,): the label; where no trial has one, a number for the stimulus' concept.
-
-        -1 for a trial without it.
-        """
-        label: NDArray[np.int64] = self.values("label")
-        shown = self._stimulus[self.rows]
-        if (label >= 0).any() or not (shown >= 0).any():
-            return label
-        names, numbers = np.unique(self._store.stimuli["concept"][:], return_inverse=True)
-        numbers[names[numbers] == ""] = -1
-        return np.where(shown >= 0, numbers[shown], -1)
-
     def chunks(self) -> tuple[NDArray[np.int64], int]:
         """In which inner chunk of the largest column each trial lies; how many to shuffle together.
 
@@ -203,7 +192,7 @@ class TrialLoader:
 
         scale = Scale.of(blocks())
         if scale is None:
-            raise InputError(f"{self._store.path}: the split 'train' has no sample to normalise by")
+            raise InputError(f"{self.store.path}: the split 'train' has no sample to normalise by")
         return scale
 
     def _values(self, read: Read, chosen: NDArray[np.int64]) -> NDArray[Any]:
@@ -236,7 +225,7 @@ class TrialLoader:
         channels: Sequence[str | int] | None,
     ) -> None:
         """Which channels and samples of ``eeg`` to read."""
-        self._store = store
+        self.store = store
         names, times = store.trials.coords["channel"], np.array(store.trials.coords["time"])
         within = np.flatnonzero(
             (times >= (times[0] if tmin is None else tmin - _slack(times)))
@@ -260,7 +249,7 @@ class TrialLoader:
         self.times = times[self._times]
 
     def _read_of(self, name: str, average: bool) -> Read:
-        column, is_joined = _find(self._store, name)
+        column, is_joined = _find(self.store, name)
         is_mean = average and not is_joined and column.entry.kind == "wide"
         is_mean = is_mean and np.dtype(column.entry.dtype).kind == "f"
         part = None

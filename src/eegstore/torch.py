@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
@@ -14,6 +15,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from eegstore import samplers
 from eegstore.errors import DamageError, InputError
 from eegstore.load import Normalize, TrialLoader
+from eegstore.rounds import concepts
 from eegstore.store import open_store
 
 Order = Literal["window", "balanced", "distinct"]
@@ -259,12 +261,20 @@ def sampler(
         chunks, together = trials.chunks()
         return samplers.WindowShuffle(chunks, batch_size, window_chunks=together, **options)
     if shuffle == "balanced":
-        return samplers.Balanced(trials.classes(), batch_size, **options)
+        return samplers.Balanced(_classes(trials), batch_size, **options)
     if shuffle == "distinct":
         return samplers.Distinct(trials.values("stimulus"), batch_size, **options)
     raise InputError(
         f"shuffle is {shuffle!r}, expected True, False, 'window', 'balanced' or 'distinct'"
     )
+
+
+def _classes(trials: TrialLoader) -> NDArray[np.int64]:
+    """int64, (trial,): the label, or where no trial has one, the concept that it shows; or -1."""
+    label, shown = trials.values("label"), trials.values("stimulus")
+    if (label >= 0).any() or not (shown >= 0).any():
+        return label
+    return np.where(shown >= 0, concepts(trials.store)[1][shown], -1)
 
 
 def positives(stimulus: torch.Tensor) -> torch.Tensor:
