@@ -31,12 +31,8 @@ class Read:
     column: StoredColumn
     is_joined: bool  # through the trial's stimulus
     is_averaged: bool
+    is_eeg: bool
     part: Part | None
-
-    @property
-    def is_eeg(self) -> bool:
-        """Whether it holds the signals."""
-        return self.column.entry.path == "trials/eeg"
 
 
 class TrialLoader:
@@ -152,7 +148,8 @@ class TrialLoader:
         Name to array, first axis (trial,) in the order asked for; it is the caller's own.
         """
         chosen = row_numbers("the loader's trials", numbers, len(self))
-        return {name: self._values(read, chosen) for name, read in self._reads.items()}
+        trials = self.rows[chosen]
+        return {name: self._values(read, chosen, trials) for name, read in self._reads.items()}
 
     def values(self, name: str) -> NDArray[Any]:
         """A column of all of the loader's trials at once, such as ``label`` or ``concept``.
@@ -165,7 +162,7 @@ class TrialLoader:
         read = self._read_of(name, False)
         if read.is_joined:
             row_numbers(read.column.entry.path, self._stimulus[self.rows], len(read.column))
-        return self._values(read, np.arange(len(self)))
+        return self._values(read, np.arange(len(self)), self.rows)
 
     def chunks(self) -> tuple[NDArray[np.int64], int]:
         """In which inner chunk of the largest column each trial lies; how many to shuffle together.
@@ -195,8 +192,9 @@ class TrialLoader:
             raise InputError(f"{self.store.path}: the split 'train' has no sample to normalise by")
         return scale
 
-    def _values(self, read: Read, chosen: NDArray[np.int64]) -> NDArray[Any]:
-        trials = self.rows[chosen]
+    def _values(
+        self, read: Read, chosen: NDArray[np.int64], trials: NDArray[np.int64]
+    ) -> NDArray[Any]:
         if read.is_averaged and self._groups is not None:
             members, counts = self._groups.members(chosen)
             values = averaged(read.column.take(members, read.part), counts)
@@ -252,10 +250,10 @@ class TrialLoader:
         column, is_joined = _find(self.store, name)
         is_mean = average and not is_joined and column.entry.kind == "wide"
         is_mean = is_mean and np.dtype(column.entry.dtype).kind == "f"
-        part = None
-        if column.entry.path == "trials/eeg" and self._is_windowed and column.layout is not None:
+        is_eeg, part = column.entry.path == "trials/eeg", None
+        if is_eeg and self._is_windowed and column.layout is not None:
             part = Part.of(column.layout, np.array(self._channels, dtype=np.int64), self._times)
-        return Read(column, is_joined, is_mean, part)
+        return Read(column, is_joined, is_mean, is_eeg, part)
 
 
 def _slack(times: NDArray[np.float64]) -> float:
