@@ -211,6 +211,47 @@ def test_a_transform_takes_the_whole_batch(path: Path, n_workers: int) -> None:
     assert torch.equal(dataset[3]["first"], plain[3]["eeg"][:, 0] * 2)
 
 
+def pair(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch["eeg"], batch["label"]
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_transform_may_give_a_tuple(path: Path, n_workers: int) -> None:
+    dataset, plain = Dataset(path, transform=pair), Dataset(path)
+    for (eeg, label), expected in zip(
+        loader(dataset, BATCH, num_workers=n_workers), loader(plain, BATCH), strict=True
+    ):
+        assert torch.equal(eeg, expected["eeg"])
+        assert torch.equal(label, expected["label"])
+    eeg, label = dataset[3]
+    assert torch.equal(eeg, plain[3]["eeg"])
+    assert label == plain[3]["label"]
+    eeg, label = next(iter(DataLoader(ConcatDataset([dataset, dataset]), batch_size=3)))
+    assert torch.equal(eeg, plain.__getitems__([0, 1, 2])["eeg"])
+
+
+def fails_once(batch: Batch) -> Batch:
+    if (rows_of(batch) == 5).any():
+        raise RuntimeError("trial 5")
+    return batch
+
+
+def test_a_loader_gives_the_batches_of_torchs_own_and_goes_on_behind_an_error(path: Path) -> None:
+    dataset = Dataset(path, columns=COLUMNS, transform=fails_once)
+    order = Shuffle(len(dataset), BATCH, seed=3)
+    expected = ["trial 5" if 5 in rows else rows.tolist() for rows in order.batches(0)]
+    for loading in (loader(dataset, BATCH, seed=3), DataLoader(dataset, batch_sampler=order)):
+        batches, taken = iter(loading), []
+        for _ in expected:
+            try:
+                taken.append(rows_of(next(batches)).tolist())
+            except RuntimeError as error:
+                taken.append(str(error))
+        assert taken == expected
+        with pytest.raises(StopIteration):
+            next(batches)
+
+
 def test_torchs_own_subsets_and_loaders_read_on(path: Path) -> None:
     dataset = Dataset(path, columns=COLUMNS)
     for mine, n_trials in (

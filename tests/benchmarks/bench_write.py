@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
+from rounds import ratios
 
 from eegstore.shards import Layout, ShardWriter, codec_of
 from eegstore.threads import n_threads
@@ -107,8 +108,10 @@ def seconds(write: Callable[[Path, Signals, str], None], eeg: Signals, codec: st
 
 def ratio(eeg: Signals, codec: str, rounds: int) -> float:
     """Median of our seconds to tensorstore's, measured in turns."""
-    pairs = [[seconds(write, eeg, codec) for write in (ours, tensorstores)] for _ in range(rounds)]
-    return statistics.median(mine / theirs for mine, theirs in pairs)
+    mine, theirs = (
+        lambda write=write: seconds(write, eeg, codec) for write in (ours, tensorstores)
+    )
+    return statistics.median(one / other for one, other in ratios(mine, theirs, rounds))
 
 
 def size_ratio(eeg: Signals) -> float:
@@ -128,7 +131,7 @@ def rows(quick: bool) -> list[tuple[str, float, str]]:
     """What is compared, the ratio, and its limit."""
     block = signals(2048)
     eeg = np.tile(block, (4 if quick else 26, 1, 1))[:51_900]
-    rounds, some = 3 if quick else 7, block[:256]
+    rounds, some = 3 if quick else 11, block[:256]
     times = [
         (f"write {codec}, seconds to tensorstore's", ratio(eeg, codec, rounds), "<= 1.2")
         for codec in ("raw", "fast")
