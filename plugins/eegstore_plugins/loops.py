@@ -1,4 +1,4 @@
-"""Compiled loops over signals: the sums of ``temporal`` and ``spectral``, in few passes.
+"""Compiled loops over signals: the features of ``temporal`` and ``spectral``, in few passes.
 
 Only where numba is installed is this module imported. Each loop gives the very bytes of the numpy
 function that its docstring names: every sum has the order of ``sums.totals`` or
@@ -60,18 +60,19 @@ def _running(values: Vector) -> float:
 
 
 @_compiled()
-def _by_fours(values: Vector, start: int, stop: int) -> float:
-    """``sums.by_fours`` of a range."""
+def _by_fours(values: Vector) -> float:
+    """``sums.by_fours``."""
     a = b = c = d = 0.0
-    left = max(stop - start, 0) % 4
-    for at in range(start, stop - left, 4):
+    left = values.size % 4
+    stop = values.size - left
+    for at in range(0, stop, 4):
         a += values[at]
         b += values[at + 1]
         c += values[at + 2]
         d += values[at + 3]
-    a += values[stop - left] if left > 0 else 0.0
-    b += values[stop - left + 1] if left > 1 else 0.0
-    c += values[stop - left + 2] if left > 2 else 0.0
+    a += values[stop] if left > 0 else 0.0
+    b += values[stop + 1] if left > 1 else 0.0
+    c += values[stop + 2] if left > 2 else 0.0
     return (a + b) + (c + d)
 
 
@@ -108,8 +109,8 @@ def _add_powers(y: Any, parts: Matrix) -> None:
 
 
 @_compiled()
-def _last_sums(parts: Matrix, totals: Matrix, column: int) -> None:
-    """The sums of nine rows, and the range of the last two, into a column after its first row."""
+def _last_sums(parts: Matrix, totals: Vector) -> None:
+    """The sums of nine rows, and the range of the last two."""
     a = b = c = d = e = f = g = h = i = low = high = 0.0
     for at in range(parts.shape[1]):
         a += parts[0, at]
@@ -124,47 +125,81 @@ def _last_sums(parts: Matrix, totals: Matrix, column: int) -> None:
         low = min(low, parts[9, at])
         high = max(high, parts[10, at])
     for row, total in enumerate((a, b, c, d, e, f, g, h, i, high - low)):
-        totals[1 + row, column] = total
+        totals[row] = total
+
+
+@_compiled()
+def _ratio(numerator: float, denominator: float) -> float:
+    """``temporal._ratio``."""
+    return numerator / (1.0 if denominator == 0 else denominator)
+
+
+@_compiled()
+def _of_moments(mean: float, totals: Vector, n_times: int, features: Vector) -> None:
+    """``temporal.FEATURES``, from the mean and ``temporal._totals`` after it."""
+    n, n_steps, n_bends = n_times, max(n_times - 1, 1), max(n_times - 2, 1)
+    variance, third, fourth = totals[0] / n, totals[1] / n, totals[2] / n
+    step_variance, bend_variance = totals[5] / n_steps, totals[6] / n_bends
+    features[0] = mean
+    features[1] = np.sqrt(variance)
+    features[2] = np.sqrt(variance + mean * mean)
+    features[3] = totals[9]
+    features[4] = _ratio(third, variance * np.sqrt(variance))
+    features[5] = _ratio(fourth, variance * variance)
+    features[6] = totals[4] / n_steps
+    features[7] = totals[8]
+    features[8] = np.sqrt(_ratio(step_variance, variance))
+    features[9] = _ratio(np.sqrt(bend_variance * variance), step_variance)
+    features[10] = totals[3] / n
+    features[11] = totals[7] / n_bends
 
 
 @_compiled(f"void({SIGNALS}, float64[:, ::1])")
-def temporal_totals(signals: NDArray[np.float32], totals: Matrix) -> None:
-    """``temporal.totals``, into float64 (total, signal)."""
+def temporal_features(signals: NDArray[np.float32], features: Matrix) -> None:
+    """``temporal._features``, into float64 (signal, feature)."""
     n_signals, n_times = signals.shape
     width = _eighth(n_times)
-    terms, parts = np.zeros((7, 8 * width)), np.empty((11, width))
-    eighths = terms.reshape(7, 8, width)
-    x, x1, x2 = terms[6], terms[6, 1:], terms[6, 2:]
-    y, y1, y2 = terms[0], terms[0, 1:], terms[0, 2:]
-    step, step2, bend2, teager, crossing = terms[1], terms[2], terms[3], terms[4], terms[5]
-    n_steps, n_bends, end = n_times - 1, n_times - 2, n_times - 1
+    n_padded, last = 8 * width, n_times - 1
+    n_steps, n_bends = n_times - 1, max(n_times - 2, 0)
+    terms, parts, totals = np.zeros((5, n_padded)), np.empty((11, width)), np.empty(10)
+    eighths = terms.reshape(5, 8, width)
+    step, step2, bend2, teager, crossing = terms[0], terms[1], terms[2], terms[3], terms[4]
+    padded = np.zeros((2, n_padded + 2))
+    x, x1, x2 = padded[0, :n_padded], padded[0, 1:], padded[0, 2:]
+    y, y1, y2 = padded[1, :n_padded], padded[1, 1:], padded[1, 2:]
+    x_eighths, y_eighths = x.reshape(8, width), y.reshape(8, width)
     for row in range(n_signals):
         samples = signals[row]
         for t in range(n_times):
             x[t] = samples[t]
-        _add_eighths(eighths[6], parts[0])
+        _add_eighths(x_eighths, parts[0])
         mean = _running(parts[0]) / n_times
         for t in range(n_times):
             y[t] = x[t] - mean
-        mean_step = (x[end] - x[0]) / max(n_steps, 1)
-        # One loop for all would want more checks of overlap than LLVM makes to vectorise it.
-        for t in range(n_steps):
+        mean_step = (x[last] - x[0]) / max(n_steps, 1)
+        # Loops over the padding too, a multiple of what is computed at once, leave no rest to do
+        # one by one. One loop for all would want more checks of overlap than LLVM makes.
+        for t in range(n_padded):
             d = x1[t] - x[t]
             step[t] = abs(d)
             step2[t] = (d - mean_step) * (d - mean_step)
-        for t in range(n_steps):
+        for t in range(n_padded):
             crossing[t] = 1.0 if (y[t] < 0) != (y1[t] < 0) else 0.0
-        mean_bend = ((x[end] - x[end - 1]) - (x[1] - x[0])) / n_bends if n_bends > 0 else 0.0
-        for t in range(n_bends):
+        mean_bend = ((x[last] - x[last - 1]) - (x[1] - x[0])) / n_bends if n_bends > 0 else 0.0
+        for t in range(n_padded):
             e = ((x2[t] - x1[t]) - (x1[t] - x[t])) - mean_bend
             bend2[t] = e * e
-        for t in range(n_bends):
+        for t in range(n_padded):
             teager[t] = y1[t] * y1[t] - y[t] * y2[t]
-        _add_powers(eighths[0], parts)
-        for term in range(1, 6):
-            _add_eighths(eighths[term], parts[3 + term])
-        totals[0, row] = mean
-        _last_sums(parts, totals, row)
+        for term in (step, step2, crossing):
+            term[n_steps:] = 0.0
+        for term in (bend2, teager):
+            term[n_bends:] = 0.0
+        _add_powers(y_eighths, parts)
+        for number in range(5):
+            _add_eighths(eighths[number], parts[4 + number])
+        _last_sums(parts, totals)
+        _of_moments(mean, totals, n_times, features[row])
 
 
 @_compiled()
@@ -210,13 +245,14 @@ def centred_and_tapered(signals: NDArray[np.float32], taper: Vector, result: Mat
 
 
 @_compiled(
-    "void(complex128[:, ::1], int64, int64[:, ::1], float64[::1], float64, float64, float64[:, :])"
+    "void(complex128[:, ::1], int64, int64[:, ::1], float64[::1], float64[::1], float64, float64,"
+    "float64, float64[:, ::1])"
 )
-def spectral_totals(
-    spectrum: NDArray[np.complex128], first: int, bands: NDArray[np.int64], weights: Vector,
-    edge: float, rounding: float, totals: Matrix,
+def spectral_features(
+    spectrum: NDArray[np.complex128], first: int, bands: NDArray[np.int64], freqs: Vector,
+    weights: Vector, most_entropy: float, edge: float, rounding: float, features: Matrix,
 ) -> None:  # fmt: skip
-    """``spectral._power``, ``spectral._power_totals`` and ``spectral._log_totals``."""
+    """``spectral._features`` from the spectrum on, into float64 (signal, feature)."""
     n_bands, n_bins = len(bands), len(weights)
     width = _eighth(n_bins)
     padded, parts, floored = np.zeros((3, 8 * width)), np.empty((3, width)), np.empty(n_bins + 1)
@@ -231,8 +267,9 @@ def spectral_totals(
             power[at] = bins[at].real * bins[at].real + bins[at].imag * bins[at].imag
         _add_eighths(eighths[0], parts[0])
         total = _running(parts[0])
-        floored[n_bins] = total if total != 0 else 1.0
-        floor = rounding * floored[n_bins]
+        scale = total if total != 0 else 1.0
+        floored[n_bins] = scale
+        floor = rounding * scale
         for at in range(n_bins):
             floored[at] = power[at] if power[at] > floor else floor
         for at in range(n_bins + 1):
@@ -245,11 +282,12 @@ def spectral_totals(
             slope[at] = weights[at] * floored[at]
         _add_eighths(eighths[1], parts[1])
         _add_eighths(eighths[2], parts[2])
+        made, sign = features[row], 1.0 if total > 0 else total
         for band in range(n_bands):
-            totals[band, row] = _by_fours(power, bands[band, 0], bands[band, 1])
-        totals[n_bands, row] = total
-        totals[n_bands + 1, row] = _peak(eighths[0], power, parts[0])
-        totals[n_bands + 2, row] = _edge(power, edge * total)
-        totals[n_bands + 3, row] = floored[n_bins]
-        totals[n_bands + 4, row] = _running(parts[1])
-        totals[n_bands + 5, row] = _running(parts[2])
+            of_band = _by_fours(power[bands[band, 0] : bands[band, 1]])
+            made[band], made[n_bands + band] = of_band, of_band / scale
+        entropy = (floored[n_bins] - _running(parts[1]) / scale) / most_entropy
+        made[2 * n_bands] = entropy * sign
+        made[2 * n_bands + 1] = freqs[_peak(eighths[0], power, parts[0])] * sign
+        made[2 * n_bands + 2] = freqs[_edge(power, edge * total)] * sign
+        made[2 * n_bands + 3] = _running(parts[2]) * sign

@@ -78,6 +78,8 @@ class _Grid:
     slope_weights
         float64, (bin,): their product with log power is the slope of its least-squares line on
         log frequency.
+    most_entropy
+        That of a flat spectrum, in nats.
     """
 
     taper: NDArray[np.float64]
@@ -85,6 +87,12 @@ class _Grid:
     bands: NDArray[np.int64]
     freqs: NDArray[np.float64]
     slope_weights: NDArray[np.float64]
+    most_entropy: float
+
+    @property
+    def n_features(self) -> int:
+        """Features of a signal."""
+        return 2 * len(self.bands) + len(SHAPE_UNITS)
 
 
 @lru_cache(maxsize=1024)
@@ -102,6 +110,7 @@ def _grid(window: WindowName, bands_hz: tuple[Band, ...], n_times: int, sfreq: f
         bands=edges - first,
         freqs=freqs[first:last],
         slope_weights=centred / (np.square(centred).sum() or 1.0),
+        most_entropy=float(np.log(max(last - first, 2))),
     )
 
 
@@ -142,7 +151,7 @@ def _log_totals(
 
 
 def _sums(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
-    """What the features are made of, float64 (sum, signal), by numpy."""
+    """What the features are made of, float64 (sum, signal)."""
     # numpy's transform takes one signal at a time: no result depends on its neighbours.
     spectrum = np.fft.rfft(_tapered(signals, grid.taper), axis=-1)
     power = _power(spectrum[:, grid.bins])
@@ -153,10 +162,10 @@ def _sums(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
     return np.concatenate([of_power, log(scale)[np.newaxis], of_logs])
 
 
-def _compiled_sums(signals: Signals, grid: _Grid, compiled: ModuleType) -> NDArray[np.float64]:
-    """The same, by compiled loops, of as many signals at once as the cache holds."""
+def _compiled_features(signals: Signals, grid: _Grid, compiled: ModuleType) -> NDArray[np.float64]:
+    """float64 (signal, feature), by compiled loops, of as many signals at once as a cache holds."""
     n_signals, n_times = signals.shape
-    sums = np.empty((len(grid.bands) + 6, n_signals))
+    features = np.empty((n_signals, grid.n_features))
     tapered = np.empty((SIGNALS_AT_ONCE, n_times))
     spectrum = np.empty((SIGNALS_AT_ONCE, n_times // 2 + 1), np.complex128)
     for start in range(0, n_signals, SIGNALS_AT_ONCE):
@@ -164,23 +173,24 @@ def _compiled_sums(signals: Signals, grid: _Grid, compiled: ModuleType) -> NDArr
         n = len(signals[some])
         compiled.centred_and_tapered(signals[some], grid.taper, tapered[:n])
         np.fft.rfft(tapered[:n], axis=-1, out=spectrum[:n])
-        compiled.spectral_totals(
-            spectrum[:n], grid.bins.start, grid.bands, grid.slope_weights, EDGE, ROUNDING,
-            sums[:, some],
+        compiled.spectral_features(
+            spectrum[:n], grid.bins.start, grid.bands, grid.freqs, grid.slope_weights,
+            grid.most_entropy, EDGE, ROUNDING, features[some],
         )  # fmt: skip
-    return sums
+    return features
 
 
 def _features(signals: Signals, grid: _Grid) -> NDArray[np.float64]:
     """All features, float64 (feature, signal), in the order of ``Spectral.describe``."""
-    n_bins, n_bands = len(grid.freqs), len(grid.bands)
-    if n_bins == 0:
-        return np.zeros((2 * n_bands + len(SHAPE_UNITS), len(signals)))
+    if not len(grid.freqs):
+        return np.zeros((grid.n_features, len(signals)))
     compiled = loops.for_samples(signals.size)
-    sums = _compiled_sums(signals, grid, compiled) if compiled else _sums(signals, grid)
+    if compiled is not None:
+        return _compiled_features(signals, grid, compiled).T
+    sums, n_bands = _sums(signals, grid), len(grid.bands)
     bands, (total, peak, edge, log_scale, power_log, slope) = sums[:n_bands], sums[n_bands:]
     scale = _scale(total)
-    entropy = (log_scale - power_log / scale) / np.log(max(n_bins, 2))
+    entropy = (log_scale - power_log / scale) / grid.most_entropy
     peak_hz, edge_hz = grid.freqs[np.stack([peak, edge]).astype(np.int64)]
     shape = np.stack([entropy, peak_hz, edge_hz, slope])
     return np.concatenate([bands, bands / scale, shape * np.sign(total)])

@@ -71,23 +71,14 @@ def _mean_difference(values: Values) -> Values | float:
 
 
 def _moments(signals: Signals) -> _Moments:
-    n_signals, n_times = signals.shape
-    compiled = loops.for_samples(signals.size)
-    if compiled is None:
-        sums = _totals(signals)
-    else:
-        sums = np.empty((len(_Moments._fields), n_signals))
-        compiled.temporal_totals(signals, sums)
-    n, n_steps, n_bends = (max(n_times - less, 1) for less in range(3))
+    n, n_steps, n_bends = (max(signals.shape[1] - less, 1) for less in range(3))
     counts = np.array([1, n, n, n, n, n_steps, n_steps, n_bends, n_bends, 1, 1])
-    return _Moments(*(sums / counts[:, np.newaxis]))
+    return _Moments(*(_totals(signals) / counts[:, np.newaxis]))
 
 
 def _ratio(numerator: Values, denominator: Values) -> Values:
-    """The quotient, 0 where the denominator is 0: a flat signal has no shape."""
-    flat = denominator == 0
-    quotient: Values = numerator / (denominator + flat)
-    quotient[flat] = 0.0
+    """The quotient; 0 where both are 0: a flat signal has no shape."""
+    quotient: Values = numerator / (denominator + (denominator == 0))
     return quotient
 
 
@@ -125,6 +116,12 @@ FEATURES: Final[Mapping[str, tuple[int, Callable[[_Moments], Values]]]] = {
 
 
 def _features(signals: Signals) -> NDArray[np.float64]:
+    """All features, float64 (feature, signal), in the order of ``FEATURES``."""
+    compiled = loops.for_samples(signals.size)
+    if compiled is not None:
+        features = np.empty((len(signals), len(FEATURES)))
+        compiled.temporal_features(signals, features)
+        return features.T
     moments = _moments(signals)
     return np.stack([compute(moments) for _, compute in FEATURES.values()])
 

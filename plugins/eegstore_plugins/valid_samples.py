@@ -40,18 +40,19 @@ def over_valid_samples(
     eeg = block["eeg"]
     n_trials, n_channels, _ = eeg.shape
     result = np.zeros((n_trials, n_channels, n_features), dtype=np.float32)
-    for n_valid in np.unique(block.n_valid[block.n_valid > 0]).tolist():
-        trials = np.flatnonzero(block.n_valid == n_valid)
+    lengths = set(block.n_valid.tolist())
+    for n_valid in sorted(lengths - {0}):
+        trials = range(n_trials) if len(lengths) == 1 else np.flatnonzero(block.n_valid == n_valid)
         step = max(1, INNER_BYTES // (4 * n_channels * n_valid))
         for start in range(0, len(trials), step):
             some: Any = trials[start : start + step]
-            if len(trials) == n_trials:  # a slice copies nothing
+            if len(lengths) == 1:  # a slice copies nothing
                 some = slice(start, start + step)
             signals = np.require(eeg[some, :, :n_valid], np.float32, ["C", "A"])
             with np.errstate(invalid="ignore"):  # NaN and Inf give NaN, without a warning
                 features = compute(signals.reshape(-1, n_valid))
-            np.clip(features, -FLOAT32_MAX, FLOAT32_MAX, out=features)
-            result[some] = features.astype(np.float32).T.reshape(-1, n_channels, n_features)
+                np.clip(features, -FLOAT32_MAX, FLOAT32_MAX, out=features)
+                result[some] = features.T.reshape(-1, n_channels, n_features)
     return result
 
 
