@@ -28,7 +28,7 @@ RECIPE = recipe(
     extract=[{"plugin": "spectral"}, {"plugin": "temporal"}, {"plugin": "hog"}],
 )
 WIDE = {"trials": ["eeg", "spectral", "temporal"], "stimuli": ["hog"]}
-VERSIONS = {"spectral": "3", "temporal": "2"}
+VERSIONS = {"spectral": "4", "temporal": "3"}
 
 
 @pytest.fixture(scope="module")

@@ -32,14 +32,10 @@ def _compiled(signature: str | None = None) -> Callable[[Loop], Loop]:
 
 
 _eighth = _compiled()(sums.eighth)
+_eight = _compiled()(sums.eight)
 _exponent = _compiled()(logarithms.exponent_bits)
 _fraction = _compiled()(logarithms.fraction_bits)
 _log = _compiled()(logarithms.log_of_parts)
-
-
-@_compiled()
-def _eight(a: float, b: float, c: float, d: float, e: float, f: float, g: float, h: float) -> float:
-    return ((a + e) + (c + g)) + ((b + f) + (d + h))
 
 
 @_compiled()
@@ -60,6 +56,24 @@ def _running(values: Vector) -> float:
 
 
 @_compiled()
+def _mean(eighths: Any, parts: Vector, n_values: int) -> float:
+    """``valid_samples.means`` of values that lie in eighths."""
+    _add_eighths(eighths, parts)
+    a = b = c = d = e = f = g = h = 0.0
+    for at in range(0, parts.size, 8):
+        a += parts[at]
+        b += parts[at + 1]
+        c += parts[at + 2]
+        d += parts[at + 3]
+        e += parts[at + 4]
+        f += parts[at + 5]
+        g += parts[at + 6]
+        h += parts[at + 7]
+    total: float = _eight(a, b, c, d, e, f, g, h)
+    return total / n_values
+
+
+@_compiled()
 def _by_fours(values: Vector) -> float:
     """``sums.by_fours``."""
     a = b = c = d = 0.0
@@ -74,20 +88,6 @@ def _by_fours(values: Vector) -> float:
     b += values[stop + 1] if left > 1 else 0.0
     c += values[stop + 2] if left > 2 else 0.0
     return (a + b) + (c + d)
-
-
-@_compiled()
-def _means(signals: NDArray[np.float32], means: Vector) -> None:
-    """``valid_samples.means``."""
-    n_signals, n_times = signals.shape
-    width = _eighth(n_times)
-    samples, parts = np.zeros(8 * width), np.empty(width)
-    eighths = samples.reshape(8, width)
-    for row in range(n_signals):
-        for t in range(n_times):
-            samples[t] = signals[row, t]
-        _add_eighths(eighths, parts)
-        means[row] = _running(parts) / n_times
 
 
 @_compiled()
@@ -172,8 +172,7 @@ def temporal_features(signals: NDArray[np.float32], features: Matrix) -> None:
         samples = signals[row]
         for t in range(n_times):
             x[t] = samples[t]
-        _add_eighths(x_eighths, parts[0])
-        mean = _running(parts[0]) / n_times
+        mean = _mean(x_eighths, parts[0], n_times)
         for t in range(n_times):
             y[t] = x[t] - mean
         mean_step = (x[last] - x[0]) / max(n_steps, 1)
@@ -224,24 +223,36 @@ def _peak(eighths: Any, power: Vector, parts: Vector) -> int:
 
 
 @_compiled()
-def _edge(power: Vector, edge: float) -> int:
-    """The lowest bin up to which there is so much power."""
-    below, cumulative = 0, power[0]
-    while cumulative < edge and below < power.size - 1:
+def _below(power: Vector, edge: float) -> int:
+    """``spectral._below``, of one signal."""
+    below, cumulative = 0, 0.0
+    for at in range(0, power.size - 3, 4):
+        more = cumulative + ((power[at] + power[at + 1]) + (power[at + 2] + power[at + 3]))
+        if not more < edge:
+            break
+        below, cumulative = at + 4, more
+    for value in power[below : below + 4]:
+        cumulative += value
+        if not cumulative < edge:
+            break
         below += 1
-        cumulative += power[below]
-    return below
+    return min(below, power.size - 1)
 
 
 @_compiled(f"void({SIGNALS}, float64[::1], float64[:, ::1])")
 def centred_and_tapered(signals: NDArray[np.float32], taper: Vector, result: Matrix) -> None:
     """``spectral._tapered``, into float64 (signal, time)."""
-    means = np.empty(len(signals))
-    _means(signals, means)
+    n_times = signals.shape[1]
+    width = _eighth(n_times)
+    samples, parts = np.zeros(8 * width), np.empty(width)
+    eighths = samples.reshape(8, width)
     for row in range(signals.shape[0]):
-        x, made, mean = signals[row], result[row], means[row]
-        for t in range(signals.shape[1]):
-            made[t] = (x[t] - mean) * taper[t]
+        x, made = signals[row], result[row]
+        for t in range(n_times):
+            samples[t] = x[t]
+        mean = _mean(eighths, parts, n_times)
+        for t in range(n_times):
+            made[t] = (samples[t] - mean) * taper[t]
 
 
 @_compiled(
@@ -289,5 +300,5 @@ def spectral_features(
         entropy = (floored[n_bins] - _running(parts[1]) / scale) / most_entropy
         made[2 * n_bands] = entropy * sign
         made[2 * n_bands + 1] = freqs[_peak(eighths[0], power, parts[0])] * sign
-        made[2 * n_bands + 2] = freqs[_edge(power, edge * total)] * sign
+        made[2 * n_bands + 2] = freqs[_below(power, edge * total)] * sign
         made[2 * n_bands + 3] = _running(parts[2]) * sign

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,13 @@ def eighth(n_values: int) -> int:
     return (n_values + 63) // 64 * 8
 
 
-def totals(values: Values, width: int) -> Values:
-    """Sum float64 (value, …) over its first axis.
+def eight(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+    """Add eight: the last four to the first four, these in the same way."""
+    return ((a + e) + (c + g)) + ((b + f) + (d + h))
 
-    The values, padded with zeros to eight times the width, are cut into eight parts that are
-    added element by element: the last four to the first four, the last two of these to the first
-    two, and the one to the other. What is left is added from first to last. So a sum depends on
-    its own values alone.
-    """
+
+def added_eighths(values: Values, width: int) -> Values:
+    """Add eight parts of float64 (value, …), padded with zeros to eight times the width."""
     rest = len(values) - 4 * width
     if rest < 0:
         half = np.zeros((4 * width, *values.shape[1:]))
@@ -37,7 +36,25 @@ def totals(values: Values, width: int) -> Values:
         half[:rest] += values[4 * width :]
     half[: 2 * width] += half[2 * width :]
     half[:width] += half[width : 2 * width]
-    return running(half[:width])
+    return half[:width]
+
+
+def totals(values: Values, width: int) -> Values:
+    """Sum float64 (value, …) over its first axis: its eighths, then what is left of them.
+
+    So a sum depends on its own values alone.
+    """
+    return running(added_eighths(values, width))
+
+
+def early_totals(values: Values, width: int) -> Values:
+    """The same, but of what is left of the eighths each eighth value is added first.
+
+    These sums wait less for each other where compiled; much is computed from a mean.
+    """
+    left = added_eighths(values, width)
+    total: Values = eight(*running(left.reshape(-1, 8, *left.shape[1:])))
+    return total
 
 
 def running(values: Values) -> Values:

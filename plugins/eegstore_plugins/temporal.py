@@ -150,7 +150,7 @@ class Temporal:
     """
 
     name: ClassVar[str] = "temporal"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     table: ClassVar[Literal["trials", "stimuli"]] = "trials"
     reads: ClassVar[tuple[str, ...]] = ("eeg",)
 

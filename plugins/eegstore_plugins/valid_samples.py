@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec
-from eegstore_plugins.sums import eighth, totals
+from eegstore_plugins.sums import early_totals, eighth
 
 Signals = NDArray[np.float32]
 
@@ -58,7 +58,7 @@ def over_valid_samples(
 
 def means(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean of each signal, from float64 (time, signal)."""
-    return totals(samples, eighth(len(samples))) / len(samples)
+    return early_totals(samples, eighth(len(samples))) / len(samples)
 
 
 def features_spec(eeg: ColumnSpec, units: Mapping[str, str]) -> ColumnSpec:
