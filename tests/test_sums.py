@@ -43,6 +43,21 @@ def test_compiled_loops_give_the_bytes_of_numpy_for_any_numbers(signals):
     assert_same_bytes(signals)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    signals=SIGNALS,
+    spoilt=st.sampled_from([np.nan, np.inf, -np.inf]),
+    place=st.integers(0, 149),
+    is_all=st.booleans(),
+)
+def test_compiled_loops_have_no_number_where_numpy_has_none(signals, spoilt, place, is_all):
+    pytest.importorskip("numba")
+    signals[0, ... if is_all else place % signals.shape[1]] = spoilt
+    compiled, plain = float64_features(signals, ALL), float64_features(signals, NONE)
+    np.testing.assert_array_equal(compiled, plain)
+    assert np.isnan(compiled[-len(temporal.FEATURES) + list(temporal.FEATURES).index("ptp"), 0])
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 1100)),
@@ -116,6 +131,13 @@ def test_the_order_of_a_total_is_that_of_eighths():
     values = np.zeros(64)
     values[[0, 32, 16, 48, 8, 40]] = [1e30, -1e30, 1e20, -1e20, 1e10, 1.0]
     assert sums.totals(values[:, np.newaxis], 8).item() == 1e10 + 1.0
+
+
+def test_an_early_total_adds_each_eighth_value_of_what_is_left_first():
+    values = np.zeros(128)  # of which the eighths leave 16
+    values[[0, 8, 1, 4]] = [1e30, -1e30, 1e20, 1.0]
+    values[9] = -1e20
+    assert sums.early_totals(values[:, np.newaxis], 16).item() == 1.0
 
 
 @settings(max_examples=300, deadline=None)

@@ -226,8 +226,30 @@ def test_a_transform_may_give_a_tuple(path: Path, n_workers: int) -> None:
     eeg, label = dataset[3]
     assert torch.equal(eeg, plain[3]["eeg"])
     assert label == plain[3]["label"]
-    eeg, label = next(iter(DataLoader(ConcatDataset([dataset, dataset]), batch_size=3)))
-    assert torch.equal(eeg, plain.__getitems__([0, 1, 2])["eeg"])
+    several: Any = ConcatDataset([dataset, dataset])
+    for loading in (
+        DataLoader(several, batch_size=3),
+        DataLoader(several, batch_size=3, collate_fn=collate),
+        DataLoader(dataset, batch_size=3, collate_fn=collate),
+    ):
+        eeg, label = next(iter(loading))
+        assert torch.equal(eeg, plain.__getitems__([0, 1, 2])["eeg"])
+        assert torch.equal(label, plain.__getitems__([0, 1, 2])["label"])
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_what_is_random_after_an_epoch_is_so_after_torchs_own(path: Path, n_workers: int) -> None:
+    dataset, order = Dataset(path), Shuffle(N_TRIALS, BATCH)
+    drawn = []
+    for loading in (
+        loader(dataset, BATCH, num_workers=n_workers),
+        DataLoader(dataset, batch_sampler=order),
+    ):
+        torch.manual_seed(0)
+        for _ in loading:
+            pass
+        drawn.append(torch.rand(1).item())
+    assert drawn[0] == drawn[1]
 
 
 def fails_once(batch: Batch) -> Batch:

@@ -1,8 +1,9 @@
 """Compiled loops over signals: the features of ``temporal`` and ``spectral``, in few passes.
 
 Only where numba is installed is this module imported. Each loop gives the very bytes of the numpy
-function that its docstring names: every sum has the order of ``sums.totals`` or
-``sums.running``, and nothing may be contracted or reordered (no fastmath).
+function that its docstring names: every sum has an order of ``sums``, and nothing may be contracted
+or reordered (no fastmath). What numba keeps on disk goes by the time of this file alone: touch it
+where ``sums`` or ``logarithms`` change.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _of_moments(mean: float, totals: Vector, n_times: int, features: Vector) -> 
     features[0] = mean
     features[1] = np.sqrt(variance)
     features[2] = np.sqrt(variance + mean * mean)
-    features[3] = totals[9]
+    features[3] = totals[9] if np.isfinite(mean) else np.nan  # min and max pass over a NaN
     features[4] = _ratio(third, variance * np.sqrt(variance))
     features[5] = _ratio(fourth, variance * variance)
     features[6] = totals[4] / n_steps

@@ -40,17 +40,18 @@ def added_eighths(values: Values, width: int) -> Values:
 
 
 def totals(values: Values, width: int) -> Values:
-    """Sum float64 (value, …) over its first axis: its eighths, then what is left of them.
+    """Sum float64 (value, …) over its first axis.
 
-    So a sum depends on its own values alone.
+    Its eighths are added element by element, in the order of ``eight``; what is left is added from
+    first to last. So a sum depends on its own values alone.
     """
     return running(added_eighths(values, width))
 
 
 def early_totals(values: Values, width: int) -> Values:
-    """The same, but of what is left of the eighths each eighth value is added first.
+    """The same, but for what is left of the eighths: each eighth value is added, then these eight.
 
-    These sums wait less for each other where compiled; much is computed from a mean.
+    Compiled, these additions wait less for each other: for a mean, which all else waits for.
     """
     left = added_eighths(values, width)
     total: Values = eight(*running(left.reshape(-1, 8, *left.shape[1:])))

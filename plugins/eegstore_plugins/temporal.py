@@ -62,7 +62,8 @@ def _totals(signals: Signals) -> NDArray[np.float64]:
     width = eighth(len(x))
     crossings = np.count_nonzero(below[1:] != below[:-1], axis=0)
     sums = [totals(term, width) for term in terms]
-    return np.stack([mean, *sums, crossings, y.max(axis=0) - y.min(axis=0)])
+    extent = np.where(np.isfinite(mean), y.max(axis=0) - y.min(axis=0), np.nan)
+    return np.stack([mean, *sums, crossings, extent])
 
 
 def _mean_difference(values: Values) -> Values | float:

@@ -38,13 +38,15 @@ class Batch(dict[str, Any]):
 
 
 def collate(batch: Any, *, collate_fn_map: Any = None) -> Any:
-    """Pass what was read at once as it is; make a ``Batch`` of a list of trials.
+    """Pass what was read at once as it is; put trials together that come in a list.
 
-    ``DataLoader`` takes it by default, wherever ``eegstore.torch`` was imported.
+    ``DataLoader`` takes it by default for a ``Batch``, wherever ``eegstore.torch`` was imported.
     """
-    if isinstance(batch, list) and all(isinstance(trial, Mapping) for trial in batch):
+    if not isinstance(batch, list) or not batch:
+        return batch
+    if all(isinstance(trial, Mapping) for trial in batch):
         return Batch(default_collate([dict(trial) for trial in batch]))
-    return batch
+    return default_collate(batch)
 
 
 def _first(batch: Any) -> Any:
@@ -70,7 +72,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         Of floating columns, such as ``torch.bfloat16``; as they are stored by default.
     transform
         Called with each ``Batch``; gives what takes its place: a batch, a tensor, or several in a
-        tuple.
+        tuple. For these a ``DataLoader`` that is not of ``eegstore.torch.loader`` wants
+        ``collate_fn=eegstore.torch.collate``.
 
     It is picklable: each worker of a ``DataLoader`` opens the store itself, and raises where a
     column is no longer the one that was opened first. With a warm page cache no worker at all is
@@ -207,14 +210,18 @@ class _Reading(Iterator[Any]):
 class _Loader(DataLoader[Any]):
     """A ``DataLoader`` that, without workers, does nothing between the batches of a ``Dataset``.
 
-    What torch does there takes as long as a fifth of the copy of a batch.
+    What torch does there takes as long as a fifth of the copy of a batch; so a profile of torch's
+    has no region of the loader, and an iterator no length.
     """
 
     def __iter__(self) -> Any:
-        if self.num_workers or self.pin_memory:
+        if self.num_workers or self.pin_memory or self.batch_sampler is None:
             return super().__iter__()
+        # As torch does: what is random after it is the same with and without workers.
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         data, order = cast(Dataset, self.dataset), cast(samplers.Sampler, self.batch_sampler)
-        return map(collate, map(data.__getitems__, order))  # goes on behind a batch that failed
+        # A map goes on behind a batch that failed.
+        return map(self.collate_fn, map(data.__getitems__, order))
 
 
 def loader(

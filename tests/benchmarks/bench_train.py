@@ -4,7 +4,8 @@
 
 Batches are of 256 trials; the embedding is 512 floats an image. The store joins it as it reads,
 ``np.memmap`` finds it in memory, and the others hold it a trial. All run without workers, in the
-main process.
+main process: the peers through torch's ``DataLoader``, ours through ``eegstore.torch.loader``, a
+``DataLoader`` without most of what torch does between batches.
 """
 
 from __future__ import annotations
