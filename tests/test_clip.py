@@ -360,6 +360,7 @@ def run(program: str) -> str:
     ).stdout
 
 
+@pytest.mark.nightly
 def test_nothing_is_written_to_the_terminal(copy):
     weights = safetensors.torch.load_file(copy / "model.safetensors")
     weights["theirs"] = torch.zeros(1)
