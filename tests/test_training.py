@@ -211,6 +211,25 @@ def test_a_transform_takes_the_whole_batch(path: Path, n_workers: int) -> None:
     assert torch.equal(dataset[3]["first"], plain[3]["eeg"][:, 0] * 2)
 
 
+def test_a_data_set_of_a_relative_path_is_read_from_anywhere(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(path.parent)
+    dataset = Dataset(path.name)
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(dataset[3]["eeg"], again[3]["eeg"])
+
+
+def test_what_is_no_data_set_or_no_floating_type_is_refused(path: Path) -> None:
+    with pytest.raises(InputError, match="Dataset, not a Subset; .* rows"):
+        loader(Subset(Dataset(path), [1, 2]))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"dtype is torch\.int32, expected a floating one"):
+        Dataset(path, dtype=torch.int32)
+    with pytest.raises(InputError, match="dtype is 'float16', expected a floating one"):
+        Dataset(path, dtype="float16")  # type: ignore[arg-type]
+
+
 def pair(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return batch["eeg"], batch["label"]
 

@@ -103,7 +103,10 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         transform: Callable[[Batch], Any] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._path = path
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise InputError(f"dtype is {dtype!r}, expected a floating one such as torch.bfloat16")
+        # Shards are opened when they are first read, wherever the process is by then.
+        self._path = path if "://" in str(path) else Path(path).absolute()
         self._storage_options = storage_options
         self._dtype = dtype
         self._transform = transform
@@ -263,6 +266,11 @@ def loader(
     InputError
         Where the order cannot be had, such as a balanced one without labels and concepts.
     """
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"a loader reads an eegstore.torch.Dataset, not a {type(dataset).__name__}; "
+            "for some of its trials give the Dataset rows or split"
+        )
     if rank is None or world_size is None:
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if is_distributed else 0
