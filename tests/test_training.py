@@ -222,7 +222,7 @@ def test_a_data_set_of_a_relative_path_is_read_from_anywhere(
 
 
 def test_what_is_no_data_set_or_no_floating_type_is_refused(path: Path) -> None:
-    with pytest.raises(InputError, match="Dataset, not a Subset; .* rows"):
+    with pytest.raises(InputError, match=r"Dataset, not a Subset; .* rows"):
         loader(Subset(Dataset(path), [1, 2]))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"dtype is torch\.int32, expected a floating one"):
         Dataset(path, dtype=torch.int32)
