@@ -70,7 +70,7 @@ def built_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.promise("P3")
-@pytest.mark.parametrize("n_opens", [20, pytest.param(3_400, marks=NIGHTLY)])
+@pytest.mark.parametrize("n_opens", [40, pytest.param(3_400, marks=NIGHTLY)])
 @pytest.mark.usefixtures("built_often")
 def test_whoever_opens_a_store_while_it_grows_sees_committed_columns_only(
     tmp_path: Path, figure: Callable[[str, int, int], None], n_opens: int

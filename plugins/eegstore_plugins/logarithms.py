@@ -1,9 +1,9 @@
 """Logarithms in one order of operations, so that numpy and compiled loops give the same bytes.
 
 They are those of any machine: a C library's differ in the last bit. The number is cut into a power
-of 2 and a fraction m from sqrt(1/2) to sqrt(2), whose logarithm is 2 atanh((m - 1) / (m + 1)), by
-six terms of its series. The error is below 2e-11, a thousandth of what float32 features resolve;
-more terms would cost time alone.
+of 2 and a fraction from sqrt(1/2) to sqrt(2), as FreeBSD's msun does it (e_log.c, K. C. Ng 1993:
+log(1 + f) = f - s (f - R) with s = f / (2 + f) and R a polynomial in s squared); the error is
+below one unit of the last place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-LN2: Final = 0.6931471805599453
+LN2_HIGH: Final = 6.93147180369123816490e-01
+LN2_LOW: Final = 1.90821492927058770002e-10
+LG1: Final = 6.666666666666735130e-01
+LG2: Final = 3.999999999940941908e-01
+LG3: Final = 2.857142874366239149e-01
+LG4: Final = 2.222219843214978396e-01
+LG5: Final = 1.818357216161805012e-01
+LG6: Final = 1.531383769920937332e-01
+LG7: Final = 1.479819860511658591e-01
 
 FRACTION_BITS: Final = np.uint64(52)
 FRACTION: Final = np.uint64((1 << 52) - 1)
@@ -37,10 +45,14 @@ def fraction_bits(bits: Any) -> Any:
 
 def log_of_parts(exponent: Any, fraction: Any) -> Any:
     """The natural logarithm, from both parts, float64."""
-    s = (fraction - 1.0) / (fraction + 1.0)
+    k, f = exponent - BIAS, fraction - 1.0
+    s = f / (2.0 + f)
     z = s * s
-    series = 2.0 + z * (2 / 3 + z * (2 / 5 + z * (2 / 7 + z * (2 / 9 + z * (2 / 11)))))
-    return (exponent - BIAS) * LN2 + s * series
+    w = z * z
+    odd = z * (LG1 + w * (LG3 + w * (LG5 + w * LG7)))
+    even = w * (LG2 + w * (LG4 + w * LG6))
+    half = 0.5 * f * f
+    return k * LN2_HIGH - ((half - (s * (half + (odd + even)) + k * LN2_LOW)) - f)
 
 
 def log(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,8 +2,8 @@
 
 Only where numba is installed is this module imported. Each loop gives the very bytes of the numpy
 function that its docstring names: every sum has an order of ``sums``, and nothing may be contracted
-or reordered (no fastmath). What numba keeps on disk goes by the time of this file alone: touch it
-where ``sums`` or ``logarithms`` change.
+or reordered (no fastmath). What numba keeps on disk does not see changes of ``sums`` or
+``logarithms``: remove it (``__pycache__/*.nb?``) after one.
 """
 
 from __future__ import annotations

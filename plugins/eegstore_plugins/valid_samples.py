@@ -42,7 +42,7 @@ def over_valid_samples(
     result = np.zeros((n_trials, n_channels, n_features), dtype=np.float32)
     lengths = set(block.n_valid.tolist())
     for n_valid in sorted(lengths - {0}):
-        trials = range(n_trials) if len(lengths) == 1 else np.flatnonzero(block.n_valid == n_valid)
+        trials = np.flatnonzero(block.n_valid == n_valid)
         step = max(1, INNER_BYTES // (4 * n_channels * n_valid))
         for start in range(0, len(trials), step):
             some: Any = trials[start : start + step]
