@@ -36,7 +36,8 @@ def signals(draw: st.DrawFn) -> Layout:
     chunk_rows = 2 ** draw(st.integers(0, 3))
     return Layout(
         n_rows=draw(st.integers(1, 40)),
-        row_shape=(draw(st.integers(1, 5)), draw(st.integers(1, 9))),
+        # Pieces that are shorter, and longer, than what compiled code copies at a time.
+        row_shape=(draw(st.integers(1, 5)), draw(st.integers(1, 9) | st.integers(30, 600))),
         dtype=dtype,
         shard_rows=chunk_rows * 2 ** draw(st.integers(0, 2)),
         chunk_rows=chunk_rows,

@@ -28,7 +28,7 @@ class Crew:
     def __init__(self, compiled: ModuleType) -> None:
         self._compiled = compiled
         wanted = n_threads() - 1
-        self._words = np.zeros((wanted + 1) * compiled.LINE_WORDS, dtype=np.int64)
+        self._words = np.zeros((wanted + 1) * compiled.HELPER_WORDS, dtype=np.int64)
         self._n_helpers = compiled.assemble(self._words, wanted)
         for number in range(1, self._n_helpers + 1):
             threading.Thread(

@@ -25,6 +25,9 @@ from eegstore.threads import share
 FILES_KEPT: Final = 128  # each holds a file open, of which many systems allow 1,024
 MOST_IN_ONE_RANGE: Final = 32_768  # Linux allows a process 65,530 mappings
 LARGE_BYTES: Final = 1 << 16  # a copy of these outweighs a step of Python
+# Where the cache holds so many bytes of a file as one, and they lie at a multiple of it, they are
+# mapped as one: what is read at random waits less for addresses.
+LARGE_PAGE_BYTES: Final = 1 << 21
 PROT_NONE: Final = 0
 MAP_FIXED: Final = 0x10
 MAP_NORESERVE: Final = 0x4000
@@ -147,14 +150,15 @@ class OneRange(Mapped):
         if n_files > MOST_IN_ONE_RANGE:
             raise OSError("too many files for one range")
         self._open = open_file
-        self._stride = -(-file_bytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+        self._stride = -(-file_bytes // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES
         self._sizes = np.full(n_files, -1)  # of those that are mapped
-        size = max(1, n_files) * self._stride
+        size = max(1, n_files) * self._stride + LARGE_PAGE_BYTES
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-        self._base = _mmap(None, size, PROT_NONE, flags, -1)
-        buffer = (ctypes.c_uint8 * size).from_address(self._base)
+        start = _mmap(None, size, PROT_NONE, flags, -1)
+        self._base = -(-start // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES
+        buffer = (ctypes.c_uint8 * (size - LARGE_PAGE_BYTES)).from_address(self._base)
         # Whatever views the memory holds the buffer, and with it the range.
-        unmap = weakref.finalize(buffer, _library().munmap, self._base, size)
+        unmap = weakref.finalize(buffer, _library().munmap, start, size)
         unmap.atexit = False  # a thread may still read while the interpreter ends
         self._memory = np.ctypeslib.as_array(buffer)
 

@@ -66,7 +66,7 @@ class Pool:
             if block is None:
                 block = self._new(size)
             # Whatever views the memory, a tensor too, refers to the block.
-            return block[:n_bytes].view(dtype).reshape(shape)
+            return np.ndarray(shape, dtype, block)
 
     def _unused(self, size: int) -> Block | None:
         blocks, unused = self._blocks.get(size, []), _references(UNUSED, 0)

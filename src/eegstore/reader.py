@@ -151,7 +151,9 @@ class ShardedArray:
             Where ``out`` does not fit.
         """
         part = part or self._whole
-        rows = np.require(rows, np.int64, ["C", "A"])  # compiled code goes by their address
+        rows = np.asarray(rows, np.int64)
+        if not rows.flags.carray:  # compiled code goes by their address
+            rows = np.require(rows, requirements=["C", "A", "W"])
         out = target_of(out, (len(rows), *part.shape), self.layout.dtype)
         if not out.size:
             return out
