@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -162,3 +165,19 @@ def test_the_edge_is_the_lowest_bin_up_to_which_there_is_so_much():
         edge = power.sum(axis=0) * 0.75  # whole numbers and quarters: every order adds exactly
         below = np.minimum((power.cumsum(axis=0) < edge).sum(axis=0), n_bins - 1)
         assert spectral._below(power, edge).tolist() == below.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("eegstore_plugins.loops", ["eegstore_plugins.sums", "eegstore_plugins.logarithms"]),
+        ("eegstore.compiled", ["eegstore.steps"]),
+    ],
+)
+def test_compiled_code_that_is_on_disk_is_made_anew_when_its_parts_change(name, parts):
+    """numba looks at the bytes of one file only: it has to change with what it is made of."""
+    pytest.importorskip("numba")
+    sources = [Path(importlib.import_module(part).__file__).read_bytes() for part in parts]
+    found = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+    module = importlib.import_module(name)
+    assert found == module.MADE_OF, f"{', '.join(parts)} changed: set MADE_OF in {module.__file__}"

@@ -2,8 +2,7 @@
 
 Only where numba is installed is this module imported. Each loop gives the very bytes of the numpy
 function that its docstring names: every sum has an order of ``sums``, and nothing may be contracted
-or reordered (no fastmath). What numba keeps on disk does not see changes of ``sums`` or
-``logarithms``: remove it (``__pycache__/*.nb?``) after one.
+or reordered (no fastmath).
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
+# Digest of the two modules above. What numba keeps on disk goes by this file's bytes alone: with
+# this, a change of those makes the loops anew.
+MADE_OF: Final = "31122ad82dd8dcdc"
 # Trials may come from a mapped file, which cannot be written.
 SIGNALS: Final = "Array(float32, 2, 'C', readonly=True)"
 

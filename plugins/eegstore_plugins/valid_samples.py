@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from eegstore_plugins.sums import early_totals, eighth
 Signals = NDArray[np.float32]
 
 INNER_BYTES: Final = 1 << 20
-FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
+FLOAT32_MAX: Final = np.finfo(np.float32).max
 
 
 def over_valid_samples(
@@ -40,20 +40,32 @@ def over_valid_samples(
     eeg = block["eeg"]
     n_trials, n_channels, _ = eeg.shape
     result = np.zeros((n_trials, n_channels, n_features), dtype=np.float32)
-    lengths = set(block.n_valid.tolist())
-    for n_valid in sorted(lengths - {0}):
-        trials = np.flatnonzero(block.n_valid == n_valid)
-        step = max(1, INNER_BYTES // (4 * n_channels * n_valid))
-        for start in range(0, len(trials), step):
-            some: Any = trials[start : start + step]
-            if len(lengths) == 1:  # a slice copies nothing
-                some = slice(start, start + step)
-            signals = np.require(eeg[some, :, :n_valid], np.float32, ["C", "A"])
-            with np.errstate(invalid="ignore"):  # NaN and Inf give NaN, without a warning
-                features = compute(signals.reshape(-1, n_valid))
-                np.clip(features, -FLOAT32_MAX, FLOAT32_MAX, out=features)
-                result[some] = features.T.reshape(-1, n_channels, n_features)
-    return result
+    for some, n_valid in _equally_long(block.n_valid, 4 * n_channels):
+        signals = eeg[some, :, :n_valid]
+        flags = signals.flags
+        if not (flags.c_contiguous and flags.aligned and signals.dtype == np.float32):
+            signals = np.require(signals, np.float32, ["C", "A"])  # as compiled loops take them
+        # NaN and Inf give NaN, without a warning; what is too large becomes Inf first.
+        with np.errstate(invalid="ignore", over="ignore"):
+            features = compute(signals.reshape(-1, n_valid))
+            result[some] = features.T.reshape(-1, n_channels, n_features)
+    return np.clip(result, -FLOAT32_MAX, FLOAT32_MAX, out=result)
+
+
+def _equally_long(
+    n_valid: NDArray[np.int64], sample_bytes: int
+) -> Iterator[tuple[slice | NDArray[np.int64], int]]:
+    """Trials with as many samples, as many as the cache holds, and how many samples they have."""
+    lengths = set(n_valid.tolist())
+    for length in sorted(lengths - {0}):
+        step = max(1, INNER_BYTES // (sample_bytes * length))
+        if len(lengths) == 1:  # a slice copies nothing
+            for start in range(0, len(n_valid), step):
+                yield slice(start, start + step), length
+        else:
+            trials = np.flatnonzero(n_valid == length)
+            for start in range(0, len(trials), step):
+                yield trials[start : start + step], length
 
 
 def means(samples: NDArray[np.float64]) -> NDArray[np.float64]:
