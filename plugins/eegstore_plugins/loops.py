@@ -95,9 +95,9 @@ def _by_fours(values: Vector) -> float:
 
 @_compiled()
 def _add_powers(y: Any, parts: Matrix) -> None:
-    """The first rows: y^2, y^3, y^4 and abs y, added over eight parts; then least and largest."""
+    """The first rows: y^2, y^3, y^4 and abs y, added over eight parts; last least and largest."""
     square, cube, fourth, size, low, high = (
-        parts[0], parts[1], parts[2], parts[3], parts[9], parts[10]
+        parts[0], parts[1], parts[2], parts[3], parts[8], parts[9]
     )  # fmt: skip
     for at in range(y.shape[1]):
         a, b, c, d = y[0, at], y[1, at], y[2, at], y[3, at]
@@ -113,8 +113,8 @@ def _add_powers(y: Any, parts: Matrix) -> None:
 
 @_compiled()
 def _last_sums(parts: Matrix, totals: Vector) -> None:
-    """The sums of nine rows, and the range of the last two."""
-    a = b = c = d = e = f = g = h = i = low = high = 0.0
+    """The sums of eight rows, and the range of the last two."""
+    a = b = c = d = e = f = g = h = low = high = 0.0
     for at in range(parts.shape[1]):
         a += parts[0, at]
         b += parts[1, at]
@@ -124,10 +124,9 @@ def _last_sums(parts: Matrix, totals: Vector) -> None:
         f += parts[5, at]
         g += parts[6, at]
         h += parts[7, at]
-        i += parts[8, at]
-        low = min(low, parts[9, at])
-        high = max(high, parts[10, at])
-    for row, total in enumerate((a, b, c, d, e, f, g, h, i, high - low)):
+        low = min(low, parts[8, at])
+        high = max(high, parts[9, at])
+    for row, total in enumerate((a, b, c, d, e, f, g, h, high - low)):
         totals[row] = total
 
 
@@ -138,19 +137,21 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 
 @_compiled()
-def _of_moments(mean: float, totals: Vector, n_times: int, features: Vector) -> None:
-    """``temporal.FEATURES``, from the mean and ``temporal._totals`` after it."""
+def _of_moments(
+    mean: float, totals: Vector, crossings: int, n_times: int, features: Vector
+) -> None:
+    """``temporal.FEATURES``, from what ``temporal._totals`` are."""
     n, n_steps, n_bends = n_times, max(n_times - 1, 1), max(n_times - 2, 1)
     variance, third, fourth = totals[0] / n, totals[1] / n, totals[2] / n
     step_variance, bend_variance = totals[5] / n_steps, totals[6] / n_bends
     features[0] = mean
     features[1] = np.sqrt(variance)
     features[2] = np.sqrt(variance + mean * mean)
-    features[3] = totals[9] if np.isfinite(mean) else np.nan  # min and max pass over a NaN
+    features[3] = totals[8] if np.isfinite(mean) else np.nan  # min and max pass over a NaN
     features[4] = _ratio(third, variance * np.sqrt(variance))
     features[5] = _ratio(fourth, variance * variance)
     features[6] = totals[4] / n_steps
-    features[7] = totals[8]
+    features[7] = crossings
     features[8] = np.sqrt(_ratio(step_variance, variance))
     features[9] = _ratio(np.sqrt(bend_variance * variance), step_variance)
     features[10] = totals[3] / n
@@ -164,9 +165,9 @@ def temporal_features(signals: NDArray[np.float32], features: Matrix) -> None:
     width = _eighth(n_times)
     n_padded, last = 8 * width, n_times - 1
     n_steps, n_bends = n_times - 1, max(n_times - 2, 0)
-    terms, parts, totals = np.zeros((5, n_padded)), np.empty((11, width)), np.empty(10)
-    eighths = terms.reshape(5, 8, width)
-    step, step2, bend2, teager, crossing = terms[0], terms[1], terms[2], terms[3], terms[4]
+    terms, parts, totals = np.zeros((4, n_padded)), np.empty((10, width)), np.empty(9)
+    eighths = terms.reshape(4, 8, width)
+    step, step2, bend2, teager = terms[0], terms[1], terms[2], terms[3]
     padded = np.zeros((2, n_padded + 2))
     x, x1, x2 = padded[0, :n_padded], padded[0, 1:], padded[0, 2:]
     y, y1, y2 = padded[1, :n_padded], padded[1, 1:], padded[1, 2:]
@@ -185,23 +186,24 @@ def temporal_features(signals: NDArray[np.float32], features: Matrix) -> None:
             d = x1[t] - x[t]
             step[t] = abs(d)
             step2[t] = (d - mean_step) * (d - mean_step)
-        for t in range(n_padded):
-            crossing[t] = 1.0 if (y[t] < 0) != (y1[t] < 0) else 0.0
+        crossings = 0
+        for t in range(n_steps):
+            crossings += (y[t] < 0) != (y1[t] < 0)
         mean_bend = ((x[last] - x[last - 1]) - (x[1] - x[0])) / n_bends if n_bends > 0 else 0.0
         for t in range(n_padded):
             e = ((x2[t] - x1[t]) - (x1[t] - x[t])) - mean_bend
             bend2[t] = e * e
         for t in range(n_padded):
             teager[t] = y1[t] * y1[t] - y[t] * y2[t]
-        for term in (step, step2, crossing):
+        for term in (step, step2):
             term[n_steps:] = 0.0
         for term in (bend2, teager):
             term[n_bends:] = 0.0
         _add_powers(y_eighths, parts)
-        for number in range(5):
+        for number in range(4):
             _add_eighths(eighths[number], parts[4 + number])
         _last_sums(parts, totals)
-        _of_moments(mean, totals, n_times, features[row])
+        _of_moments(mean, totals, crossings, n_times, features[row])
 
 
 @_compiled()
@@ -234,12 +236,12 @@ def _below(power: Vector, edge: float) -> int:
         if not more < edge:
             break
         below, cumulative = at + 4, more
-    for value in power[below : below + 4]:
-        cumulative += value
+    while below < power.size - 1:
+        cumulative += power[below]
         if not cumulative < edge:
             break
         below += 1
-    return min(below, power.size - 1)
+    return below
 
 
 @_compiled(f"void({SIGNALS}, float64[::1], float64[:, ::1])")
