@@ -204,6 +204,16 @@ def test_sizes_that_are_none_are_refused(options: dict[str, int]) -> None:
         Shuffle(10, **{"batch_size": 2} | options)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "seed", "rank", "world_size"])
+@pytest.mark.parametrize("number", ["8", 8.0, None, True])
+def test_what_is_no_whole_number_is_refused_by_its_name(name: str, number: Any) -> None:
+    with pytest.raises(InputError, match=f"^{name} is {number!r}, expected a whole number$"):
+        Shuffle(10, **{"batch_size": 2} | {name: number})
+    with pytest.raises(InputError, match=r"^seed is -1, expected 0 or more$"):
+        Shuffle(10, 2, seed=-1)
+    assert len(Shuffle(10, np.int64(2), seed=np.uint8(3))) == 5
+
+
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("n_given", [0, 1, 7, None])
 def test_a_pass_is_resumed_behind_the_batches_that_were_given(

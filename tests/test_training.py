@@ -113,6 +113,38 @@ def test_with_neither_label_nor_concept_a_balance_is_refused(tmp_path: Path) -> 
         loader(Dataset(path), 4, shuffle="balanced")
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rank": 1}, r"^rank is 1 and world_size None; give both, or neither$"),
+        ({"world_size": 2}, r"^rank is None and world_size 2; give both, or neither$"),
+        ({"sampler": range(3)}, r"^sampler is what shuffle says here; give it to a torch Data"),
+        ({"batch_sampler": [[0]]}, r"^batch_sampler is what shuffle says here"),
+        (
+            {"batch_size": 150, "drop_last": True, "rank": 0, "world_size": 2},
+            r"^drop_last leaves no batch of 200 trials: a batch has 150 on each of 2 ranks;",
+        ),
+    ],
+)
+def test_what_would_train_on_nothing_or_on_something_else_is_refused(
+    path: Path, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        loader(Dataset(path), **options)
+
+
+def test_another_function_may_put_batches_together(path: Path) -> None:
+    batches = loader(Dataset(path), BATCH, collate_fn=lambda batch: len(batch["label"]))
+    assert list(batches) == [BATCH] * 12 + [8]
+
+
+def test_a_data_set_says_what_it_is(path: Path) -> None:
+    data = Dataset(path, "train", ["eeg", "hog"])
+    text = f"<Dataset {path}: eeg, hog of {len(data)} trials of the split train>"
+    assert repr(data) == text
+    assert repr(Dataset(path, columns="eeg")) == f"<Dataset {path}: eeg of 200 trials>"
+
+
 def test_two_ranks_share_an_epoch(path: Path) -> None:
     dataset = Dataset(path, columns=COLUMNS)
     ranks = [loader(dataset, BATCH, rank=rank, world_size=2) for rank in range(2)]

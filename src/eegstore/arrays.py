@@ -118,9 +118,7 @@ def row_numbers(where: str, rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     numbers = rows.astype(np.int64, copy=False)
     # As an unsigned number a negative one is too large.
     if len(rows) and numbers.view(np.uint64).max() >= n_rows:
-        outside = rows[(numbers < 0) | (numbers >= n_rows)]
-        raise IndexError(
-            f"{where}: row {outside[0]} of {n_rows}; rows count from 0, "
-            "and an unpaired trial (stimulus -1) has none"
-        )
+        outside = rows[(numbers < 0) | (numbers >= n_rows)][0]
+        unpaired = ", and an unpaired trial (stimulus -1) has none" if outside < 0 else ""
+        raise IndexError(f"{where}: row {outside} of {n_rows}; rows count from 0{unpaired}")
     return numbers

@@ -111,6 +111,8 @@ class TrialLoader:
         self._stimulus = store.trials["stimulus"][:]
         self._window(store, tmin, tmax, channels)
         names = [columns] if isinstance(columns, str) else columns
+        if not names:
+            raise InputError("columns has no name, expected at least one, such as 'eeg'")
         self._reads = {name: self._read_of(name, average is not None) for name in names}
         self.rows = _rows(store, split, rows) if fold is None else _folded(store, split, rows, fold)
         used = [] if fold is None else [store.trials["fold"]]
@@ -273,7 +275,9 @@ def _find(store: Store, name: str) -> tuple[StoredColumn, bool]:
         return store.trials[column], False
     if column in store.stimuli and table in ("", "stimuli"):
         return store.stimuli[column], True
-    hint = nearest(column, [*store.trials, *store.stimuli])
+    ambiguous = set(store.trials) & set(store.stimuli)
+    joined = [f"stimuli/{one}" if one in ambiguous else one for one in store.stimuli]
+    hint = nearest(column, [*store.trials, *joined])
     raise InputError(f"{store.path}: has no column {name!r}; {hint}")
 
 

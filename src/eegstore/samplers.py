@@ -50,6 +50,12 @@ class Sampler(ABC):
         world_size: int = 1,
         drop_last: bool = False,
     ) -> None:
+        numbers = {"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
+        for name, number in numbers.items():
+            if not isinstance(number, int | np.integer) or isinstance(number, bool):
+                raise InputError(f"{name} is {number!r:.80}, expected a whole number")
+        if seed < 0:
+            raise InputError(f"seed is {seed}, expected 0 or more")
         if batch_size < 1 or not 0 <= rank < world_size:
             raise InputError(
                 f"batch_size is {batch_size}, rank {rank} of world_size {world_size}; "

@@ -138,6 +138,12 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.trials)
 
+    def __repr__(self) -> str:
+        split, columns = self._arguments["split"], self._arguments["columns"]
+        names = columns if isinstance(columns, str) else ", ".join(columns)
+        of_split = "" if split is None else f" of the split {split}"
+        return f"<Dataset {self._path}: {names} of {len(self):,} trials{of_split}>"
+
     def __getitem__(self, number: int) -> Any:
         if not 0 <= number < len(self):
             raise IndexError(f"trial {number} of {len(self)}")
@@ -255,7 +261,7 @@ def loader(
     seed, drop_last
         As for the samplers.
     rank, world_size
-        Those of ``torch.distributed`` by default, where that is initialised.
+        Those of ``torch.distributed`` by default, where that is initialised. Both or neither.
     stateful
         Give torchdata's ``StatefulDataLoader``, whose ``state_dict`` resumes in mid-epoch.
     **options
@@ -264,23 +270,35 @@ def loader(
     Raises
     ------
     InputError
-        Where the order cannot be had, such as a balanced one without labels and concepts.
+        Where the order cannot be had, such as a balanced one without labels and concepts, or is
+        of no batch.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(
             f"a loader reads an eegstore.torch.Dataset, not a {type(dataset).__name__}; "
             "for some of its trials give the Dataset rows or split"
         )
-    if rank is None or world_size is None:
+    if taken := {"batch_sampler", "sampler"} & set(options):
+        raise InputError(
+            f"{min(taken)} is what shuffle says here; give it to a torch DataLoader of the data set"
+        )
+    if rank is None and world_size is None:
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if is_distributed else 0
         world_size = torch.distributed.get_world_size() if is_distributed else 1
+    elif rank is None or world_size is None:
+        raise InputError(f"rank is {rank} and world_size {world_size}; give both, or neither")
     order = sampler(
         dataset, batch_size, shuffle,
         seed=seed, drop_last=drop_last, rank=rank, world_size=world_size,
     )  # fmt: skip
+    if len(dataset) and not len(order):
+        raise InputError(
+            f"drop_last leaves no batch of {len(dataset)} trials: a batch has {batch_size} on each "
+            f"of {world_size} ranks; make it smaller, or keep the last"
+        )
     kind: Any = _stateful_loader() if stateful else _Loader
-    made: DataLoader[Any] = kind(dataset, batch_sampler=order, collate_fn=collate, **options)
+    made: DataLoader[Any] = kind(dataset, batch_sampler=order, **{"collate_fn": collate} | options)
     return made
 
 
