@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -297,9 +298,8 @@ def loader(
             f"drop_last leaves no batch of {len(dataset)} trials: a batch has {batch_size} on each "
             f"of {world_size} ranks; make it smaller, or keep the last"
         )
-    kind: Any = _stateful_loader() if stateful else _Loader
-    made: DataLoader[Any] = kind(dataset, batch_sampler=order, **{"collate_fn": collate} | options)
-    return made
+    given: dict[str, Any] = {"batch_sampler": order, "collate_fn": collate} | options
+    return _stateful_loader(dataset, given) if stateful else _Loader(dataset, **given)
 
 
 def sampler(
@@ -349,11 +349,14 @@ def positives(stimulus: torch.Tensor) -> torch.Tensor:
     return shared
 
 
-def _stateful_loader() -> Any:
+def _stateful_loader(dataset: Dataset, given: Mapping[str, Any]) -> DataLoader[Any]:
     try:
         from torchdata.stateful_dataloader import StatefulDataLoader
     except ImportError:
         raise InputError(
             "stateful=True needs torchdata; run: pip install 'eegstore[train]'"
         ) from None
-    return StatefulDataLoader
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'set_vital' is deprecated")  # torchdata's own call
+        made: DataLoader[Any] = StatefulDataLoader(dataset, **given)
+    return made
