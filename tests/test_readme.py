@@ -14,13 +14,20 @@ README = Path(__file__).parents[1] / "README.md"
 TRAIN = README.parent / "docs" / "train.md"
 
 
-def test_its_training_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def beside_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the demo's store was built."""
+    folder = tmp_path_factory.mktemp("readme")
+    eegstore.build("demo", folder / "demo" / "demo.zarr")
+    return folder
+
+
+def test_its_training_code_runs(beside_demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     section = README.read_text().partition("## Train from it")[2].partition("\n## ")[0]
     codes = blocks(section, "python")
     assert len(codes) == 3
-    monkeypatch.chdir(tmp_path)
-    eegstore.build("demo", "demo/demo.zarr")
+    monkeypatch.chdir(beside_demo)
     names: dict[str, object] = {"torch": torch, "eegstore": eegstore, "rows": [3, 1]}
     for code in codes:
         exec(code, names)
@@ -30,12 +37,11 @@ def test_its_training_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_page_on_training_learns_finds_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    beside_demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torchdata")
     learning, finding, going_on = blocks(TRAIN.read_text(), "python")
-    monkeypatch.chdir(tmp_path)
-    eegstore.build("demo", "demo/demo.zarr")
+    monkeypatch.chdir(beside_demo)
     names: dict[str, Any] = {}
     exec(learning, names)
     exec(finding, names)
