@@ -210,6 +210,9 @@ def test_sizes_that_are_none_are_refused(options: dict[str, int]) -> None:
 def test_what_is_no_whole_number_is_refused_by_its_name(name: str, number: Any) -> None:
     with pytest.raises(InputError, match=f"^{name} is {number!r}, expected a whole number$"):
         Shuffle(10, **{"batch_size": 2} | {name: number})
+
+
+def test_a_seed_is_not_negative_and_numbers_of_numpy_are_whole() -> None:
     with pytest.raises(InputError, match=r"^seed is -1, expected 0 or more$"):
         Shuffle(10, 2, seed=-1)
     assert len(Shuffle(10, np.int64(2), seed=np.uint8(3))) == 5

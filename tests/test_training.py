@@ -133,6 +133,12 @@ def test_what_would_train_on_nothing_or_on_something_else_is_refused(
         loader(Dataset(path), **options)
 
 
+@pytest.mark.parametrize("columns", [[], (), np.array([], dtype=str)])
+def test_a_data_set_of_no_column_is_refused(path: Path, columns: Any) -> None:
+    with pytest.raises(InputError, match=r"^columns has no name, expected at least one"):
+        Dataset(path, columns=columns)
+
+
 def test_another_function_may_put_batches_together(path: Path) -> None:
     batches = loader(Dataset(path), BATCH, collate_fn=lambda batch: len(batch["label"]))
     assert list(batches) == [BATCH] * 12 + [8]

@@ -72,14 +72,15 @@ FILLED: Final = types.Array(types.uint8, 2, "C")
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _copy_piece(target: Any, piece: Any, n_bytes: Any, following: Any) -> None:
     """Copy a piece, and have what comes after it on its way."""
-    n_done = 0
+    n_done, most_ahead = 0, min(AHEAD_BYTES, n_bytes)
     while n_done + STEP_BYTES <= n_bytes:
-        ahead = n_done + AHEAD_BYTES
+        ahead = n_done + most_ahead
         coming = piece + ahead if ahead < n_bytes else following + ahead - n_bytes
         for line in range(0, STEP_BYTES, LINE_BYTES):
             prefetch(coming + line)
         copy(target + n_done, piece + n_done, STEP_BYTES)
         n_done += STEP_BYTES
+    prefetch(following)  # where a piece is shorter than a step
     copy(target + n_done, piece + n_done, n_bytes - n_done)
 
 

@@ -111,7 +111,7 @@ class TrialLoader:
         self._stimulus = store.trials["stimulus"][:]
         self._window(store, tmin, tmax, channels)
         names = [columns] if isinstance(columns, str) else columns
-        if not names:
+        if not len(names):
             raise InputError("columns has no name, expected at least one, such as 'eeg'")
         self._reads = {name: self._read_of(name, average is not None) for name in names}
         self.rows = _rows(store, split, rows) if fold is None else _folded(store, split, rows, fold)

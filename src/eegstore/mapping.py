@@ -150,15 +150,18 @@ class OneRange(Mapped):
         if n_files > MOST_IN_ONE_RANGE:
             raise OSError("too many files for one range")
         self._open = open_file
-        self._stride = -(-file_bytes // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES
+        is_large = file_bytes >= LARGE_PAGE_BYTES
+        page = LARGE_PAGE_BYTES if is_large else mmap.ALLOCATIONGRANULARITY
+        self._stride = -(-file_bytes // page) * page
         self._sizes = np.full(n_files, -1)  # of those that are mapped
-        size = max(1, n_files) * self._stride + LARGE_PAGE_BYTES
+        size = max(1, n_files) * self._stride
+        reserved = size + LARGE_PAGE_BYTES  # wherever it starts, a multiple lies in it
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-        start = _mmap(None, size, PROT_NONE, flags, -1)
+        start = _mmap(None, reserved, PROT_NONE, flags, -1)
         self._base = -(-start // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES
-        buffer = (ctypes.c_uint8 * (size - LARGE_PAGE_BYTES)).from_address(self._base)
+        buffer = (ctypes.c_uint8 * size).from_address(self._base)
         # Whatever views the memory holds the buffer, and with it the range.
-        unmap = weakref.finalize(buffer, _library().munmap, start, size)
+        unmap = weakref.finalize(buffer, _library().munmap, start, reserved)
         unmap.atexit = False  # a thread may still read while the interpreter ends
         self._memory = np.ctypeslib.as_array(buffer)
 

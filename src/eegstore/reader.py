@@ -152,8 +152,8 @@ class ShardedArray:
         """
         part = part or self._whole
         rows = np.asarray(rows, np.int64)
-        if not rows.flags.carray:  # compiled code goes by their address
-            rows = np.require(rows, requirements=["C", "A", "W"])
+        if not (rows.flags.c_contiguous and rows.flags.aligned):
+            rows = np.require(rows, requirements=["C", "A"])  # compiled code goes by their address
         out = target_of(out, (len(rows), *part.shape), self.layout.dtype)
         if not out.size:
             return out

@@ -135,7 +135,6 @@ def read(trials: Material) -> tuple[float, float]:
 def mapped_epoch(trials: Material) -> float:
     """Median seconds of the same epoch of a mapped file."""
     mapped = MemoryMap(trials)
-    mapped.open()
 
     def epoch() -> None:
         for _ in mapped.epoch():
