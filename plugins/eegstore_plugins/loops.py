@@ -51,6 +51,15 @@ def _add_eighths(t: Any, parts: Vector) -> None:
 
 
 @_compiled()
+def _add_sizes(t: Any, parts: Vector) -> None:
+    """The same of absolute values."""
+    for at in range(t.shape[1]):
+        a, b, c, d = abs(t[0, at]), abs(t[1, at]), abs(t[2, at]), abs(t[3, at])
+        e, f, g, h = abs(t[4, at]), abs(t[5, at]), abs(t[6, at]), abs(t[7, at])
+        parts[at] = _eight(a, b, c, d, e, f, g, h)
+
+
+@_compiled()
 def _running(values: Vector) -> float:
     total = 0.0
     for value in values:
@@ -168,8 +177,9 @@ def temporal_features(signals: NDArray[np.float32], features: Matrix) -> None:
     terms, parts, totals = np.zeros((4, n_padded)), np.empty((10, width)), np.empty(9)
     eighths = terms.reshape(4, 8, width)
     step, step2, bend2, teager = terms[0], terms[1], terms[2], terms[3]
+    step1 = terms.reshape(4 * n_padded)[1 : n_padded + 1]
     padded = np.zeros((2, n_padded + 2))
-    x, x1, x2 = padded[0, :n_padded], padded[0, 1:], padded[0, 2:]
+    x, x1 = padded[0, :n_padded], padded[0, 1:]
     y, y1, y2 = padded[1, :n_padded], padded[1, 1:], padded[1, 2:]
     x_eighths, y_eighths = x.reshape(8, width), y.reshape(8, width)
     for row in range(n_signals):
@@ -184,14 +194,15 @@ def temporal_features(signals: NDArray[np.float32], features: Matrix) -> None:
         # one by one. One loop for all would want more checks of overlap than LLVM makes.
         for t in range(n_padded):
             d = x1[t] - x[t]
-            step[t] = abs(d)
+            step[t] = d
             step2[t] = (d - mean_step) * (d - mean_step)
         crossings = 0
-        for t in range(n_steps):
+        for t in range(n_padded):
             crossings += (y[t] < 0) != (y1[t] < 0)
+        crossings -= y[last] < 0  # to the padding
         mean_bend = ((x[last] - x[last - 1]) - (x[1] - x[0])) / n_bends if n_bends > 0 else 0.0
         for t in range(n_padded):
-            e = ((x2[t] - x1[t]) - (x1[t] - x[t])) - mean_bend
+            e = (step1[t] - step[t]) - mean_bend
             bend2[t] = e * e
         for t in range(n_padded):
             teager[t] = y1[t] * y1[t] - y[t] * y2[t]
@@ -200,7 +211,8 @@ def temporal_features(signals: NDArray[np.float32], features: Matrix) -> None:
         for term in (bend2, teager):
             term[n_bends:] = 0.0
         _add_powers(y_eighths, parts)
-        for number in range(4):
+        _add_sizes(eighths[0], parts[4])
+        for number in range(1, 4):
             _add_eighths(eighths[number], parts[4 + number])
         _last_sums(parts, totals)
         _of_moments(mean, totals, crossings, n_times, features[row])
@@ -228,20 +240,23 @@ def _peak(eighths: Any, power: Vector, parts: Vector) -> int:
 
 
 @_compiled()
-def _below(power: Vector, edge: float) -> int:
-    """``spectral._below``, of one signal."""
-    below, cumulative = 0, 0.0
-    for at in range(0, power.size - 3, 4):
-        more = cumulative + ((power[at] + power[at + 1]) + (power[at + 2] + power[at + 3]))
-        if not more < edge:
-            break
-        below, cumulative = at + 4, more
-    while below < power.size - 1:
-        cumulative += power[below]
-        if not cumulative < edge:
-            break
-        below += 1
-    return below
+def _below(power: Vector, n_bins: int, edge: float, up_to: Vector) -> int:
+    """``spectral._below``, of one signal; power has zeros after its bins, ``up_to`` one first.
+
+    Nothing is left early: the processor cannot foresee where, and would begin anew.
+    """
+    cumulative, fours = 0.0, 0
+    for four in range(n_bins // 4):
+        at = 4 * four
+        cumulative += (power[at] + power[at + 1]) + (power[at + 2] + power[at + 3])
+        up_to[four + 1] = cumulative
+        fours += cumulative < edge
+    below = 4 * fours
+    a = up_to[fours] + power[below]
+    b = a + power[below + 1]
+    c = b + power[below + 2]
+    d = c + power[below + 3]
+    return min(below + (a < edge) + (b < edge) + (c < edge) + (d < edge), n_bins - 1)
 
 
 @_compiled(f"void({SIGNALS}, float64[::1], float64[:, ::1])")
@@ -271,9 +286,9 @@ def spectral_features(
     """``spectral._features`` from the spectrum on, into float64 (signal, feature)."""
     n_bands, n_bins = len(bands), len(weights)
     width = _eighth(n_bins)
-    padded, parts, floored = np.zeros((3, 8 * width)), np.empty((3, width)), np.empty(n_bins + 1)
-    power, plogp, slope = padded[0, :n_bins], padded[1], padded[2]
-    eighths = padded.reshape(3, 8, width)
+    padded, parts, floored = np.zeros((4, 8 * width)), np.empty((3, width)), np.empty(n_bins + 1)
+    power, plogp, slope = padded[0, :n_bins], padded[2], padded[3]  # zeros go on after the power
+    eighths, up_to = padded.reshape(4, 8, width), np.zeros(n_bins // 4 + 1)
     bits = floored.view(np.uint64)
     exponents, fractions = np.empty((2, n_bins + 1), np.uint64)
     exponent, fraction = exponents.view(np.float64), fractions.view(np.float64)
@@ -296,8 +311,8 @@ def spectral_features(
         for at in range(n_bins):
             plogp[at] = power[at] * floored[at]
             slope[at] = weights[at] * floored[at]
-        _add_eighths(eighths[1], parts[1])
-        _add_eighths(eighths[2], parts[2])
+        _add_eighths(eighths[2], parts[1])
+        _add_eighths(eighths[3], parts[2])
         made, sign = features[row], 1.0 if total > 0 else total
         for band in range(n_bands):
             of_band = _by_fours(power[bands[band, 0] : bands[band, 1]])
@@ -305,5 +320,5 @@ def spectral_features(
         entropy = (floored[n_bins] - _running(parts[1]) / scale) / most_entropy
         made[2 * n_bands] = entropy * sign
         made[2 * n_bands + 1] = freqs[_peak(eighths[0], power, parts[0])] * sign
-        made[2 * n_bands + 2] = freqs[_below(power, edge * total)] * sign
+        made[2 * n_bands + 2] = freqs[_below(padded[0], n_bins, edge * total, up_to)] * sign
         made[2 * n_bands + 3] = _running(parts[2]) * sign

@@ -49,7 +49,7 @@ def over_valid_samples(
         with np.errstate(invalid="ignore", over="ignore"):
             features = compute(signals.reshape(-1, n_valid))
             result[some] = features.T.reshape(-1, n_channels, n_features)
-    return np.clip(result, -FLOAT32_MAX, FLOAT32_MAX, out=result)
+    return result.clip(-FLOAT32_MAX, FLOAT32_MAX, out=result)
 
 
 def _equally_long(

@@ -72,12 +72,12 @@ def blocks(eeg: Any) -> Iterator[Any]:
 
 def features(eeg: Any, spectral: Spectral) -> list[Any]:
     """Spectral and temporal features, block by block."""
-    times = np.arange(eeg.shape[-1]) / SFREQ
-    return [
-        [extract(Block({"eeg": part}, 0, len(part), sfreq=SFREQ, times=times))
-         for extract in (spectral, Temporal())]
-        for part in blocks(eeg)
-    ]  # fmt: skip
+    times, temporal = np.arange(eeg.shape[-1]) / SFREQ, Temporal()
+    found = []
+    for part in blocks(eeg):
+        block = Block({"eeg": part}, 0, len(part), sfreq=SFREQ, times=times)  # one, as in a build
+        found.append([spectral(block), temporal(block)])
+    return found
 
 
 def transform(eeg: Any) -> None:
