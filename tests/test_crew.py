@@ -65,6 +65,26 @@ def test_a_row_that_is_not_there_is_named(four: Crew) -> None:
     assert copied(four, wanted, places, out) == 421
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_numbers_pick_values_or_are_left_to_numpy(
+    monkeypatch: pytest.MonkeyPatch, is_compiled: bool
+) -> None:
+    monkeypatch.setattr(compiling, "BYTES_BEFORE", -1 if is_compiled else 1 << 60)
+    values = np.arange(100) * 7
+    values.flags.writeable = False
+    for numbers in ([], [0], [99, 3, 3, 0], list(range(100))):
+        found = crew.picked(values, np.array(numbers, dtype=np.int64))
+        if is_compiled:
+            assert found is not None
+            assert found.dtype == np.int64
+            assert found.tolist() == values[np.array(numbers, dtype=np.int64)].tolist()
+        else:
+            assert found is None
+    others = ([-1], [0, 100], [5, 2**62], [1.0], [[1, 2]], [True] * 100)
+    for numbers in (*map(np.array, others), np.arange(9)[::2], np.arange(3, dtype=np.int32)):
+        assert crew.picked(values, numbers) is None
+
+
 def test_threads_that_ask_at_once_get_their_own_rows(four: Crew) -> None:
     rows, places = chunks(64)
     wrong: list[int] = []

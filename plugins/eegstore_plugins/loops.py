@@ -256,7 +256,8 @@ def _below(power: Vector, n_bins: int, edge: float, up_to: Vector) -> int:
     b = a + power[below + 1]
     c = b + power[below + 2]
     d = c + power[below + 3]
-    return min(below + (a < edge) + (b < edge) + (c < edge) + (d < edge), n_bins - 1)
+    ones: int = (a < edge) + (b < edge) + (c < edge) + (d < edge)
+    return min(below + ones, n_bins - 1)
 
 
 @_compiled(f"void({SIGNALS}, float64[::1], float64[:, ::1])")

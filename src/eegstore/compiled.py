@@ -324,5 +324,17 @@ def decode_chunks(
     return job[FAILED]
 
 
+@njit([types.int64[::1](ROWS_READ, ROWS_READ)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def picked(values: Any, numbers: Any) -> Any:
+    """``values[numbers]``, int64 both; fewer where a number is negative or too large."""
+    found = np.empty(len(numbers), np.int64)
+    for position in range(len(numbers)):
+        number = numbers[position]
+        if number < 0 or number >= len(values):
+            return found[:position]
+        found[position] = values[number]
+    return found
+
+
 COPY: Final[int] = _copy_rows.address
 DECODE: Final[int] = _decode_chunks.address

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 from types import ModuleType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from eegstore.compiling import compiling
 from eegstore.threads import n_threads
 
 Words = NDArray[np.int64]
+WORD: Final = np.dtype(np.int64)
 
 
 class Crew:
@@ -53,13 +55,25 @@ class Crew:
         return found
 
 
+def picked(values: Words, numbers: NDArray[Any]) -> Words | None:
+    """``values[numbers]``, of 0 to its last; None where that is for numpy to do, or to refuse."""
+    compiled = compiling.for_bytes(0)
+    if compiled is None or numbers.dtype != WORD or numbers.ndim != 1 or not numbers.flags.carray:
+        return None
+    found: Words = compiled.picked(values, numbers)
+    return found if len(found) == len(numbers) else None
+
+
 def crew_for(n_bytes: int) -> Crew | None:
     """The process' crew, once there was much to copy or decode; else None."""
     compiled = compiling.for_bytes(n_bytes)
-    return None if compiled is None else _crew(os.getpid(), compiled)
+    return None if compiled is None else _crew(compiled)
 
 
-@functools.lru_cache(maxsize=1)
-def _crew(_process: int, compiled: ModuleType) -> Crew:
-    """Those of a parent process are not in a fork."""
+@functools.cache
+def _crew(compiled: ModuleType) -> Crew:
     return Crew(compiled)
+
+
+if hasattr(os, "register_at_fork"):  # the threads of a parent process are not in a fork
+    os.register_at_fork(after_in_child=_crew.cache_clear)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eegstore.arrays import row_numbers
+from eegstore.crew import picked
 from eegstore.decoding import KEPT_BYTES
 from eegstore.errors import InputError
 from eegstore.reader import Part
@@ -149,9 +150,15 @@ class TrialLoader:
         -------
         Name to array, first axis (trial,) in the order asked for; it is the caller's own.
         """
-        chosen = row_numbers("the loader's trials", numbers, len(self))
-        trials = self.rows[chosen]
-        return {name: self._values(read, chosen, trials) for name, read in self._reads.items()}
+        chosen = np.asarray(numbers)
+        trials = picked(self.rows, chosen)
+        if trials is None:
+            chosen = row_numbers("the loader's trials", chosen, len(self))
+            trials = self.rows[chosen]
+        batch = {}
+        for name, read in self._reads.items():
+            batch[name] = self._values(read, chosen, trials)
+        return batch
 
     def values(self, name: str) -> NDArray[Any]:
         """A column of all of the loader's trials at once, such as ``label`` or ``concept``.

@@ -6,6 +6,7 @@ The pages of fresh memory cost more than the copy of a batch into them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import mmap
 import os
@@ -22,18 +23,22 @@ KEPT_BYTES: Final = 1 << 27
 Block = NDArray[np.uint8]
 
 
-def _references(blocks: list[Block], number: int) -> int:
-    block = blocks[number]
-    return sys.getrefcount(block)
-
-
-# Which references are counted differs between interpreters, and a debugger adds its own: this one
-# is counted each time. Where threads count them apart, and where there is no anonymous memory,
-# nothing is used again.
-UNUSED: Final = [np.empty(1, dtype=np.uint8)]
+# Which references are counted differs between interpreters, and a debugger adds its own: those of a
+# block that is never given out are counted each time. Where threads count them apart, and where
+# there is no anonymous memory, nothing is used again.
 IS_KEEPING: Final = (
     hasattr(mmap, "MAP_ANONYMOUS") and getattr(sys, "_is_gil_enabled", lambda: True)()
 )
+
+
+@functools.lru_cache(maxsize=64)
+def _block_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    """Of the block that an array gets, a few sizes for all; 0 where it gets none."""
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    if not IS_KEEPING or not LEAST_BYTES <= n_bytes <= MOST_BYTES:
+        return 0
+    quarter = 1 << (n_bytes.bit_length() - 3)
+    return -(-n_bytes // quarter) * quarter
 
 
 class Pool:
@@ -56,11 +61,9 @@ class Pool:
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """As ``numpy.empty``."""
-        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-        if not IS_KEEPING or not LEAST_BYTES <= n_bytes <= MOST_BYTES:
+        size = _block_bytes(shape, dtype)
+        if not size:
             return np.empty(shape, dtype)
-        quarter = 1 << (n_bytes.bit_length() - 3)
-        size = -(-n_bytes // quarter) * quarter
         with self._lock:
             block = self._unused(size)
             if block is None:
@@ -69,10 +72,12 @@ class Pool:
             return np.ndarray(shape, dtype, block)
 
     def _unused(self, size: int) -> Block | None:
-        blocks, unused = self._blocks.get(size, []), _references(UNUSED, 0)
-        for number in range(len(blocks)):
-            if _references(blocks, number) == unused:
-                return blocks[number]
+        unused = 0
+        for block in self._blocks.get(size, ()):
+            n_references = sys.getrefcount(block)
+            if n_references == unused:
+                return block
+            unused = unused or n_references  # of the first, which is never given out
         return None
 
     def _new(self, size: int) -> Block:
@@ -83,7 +88,7 @@ class Pool:
         block = np.frombuffer(memory, dtype=np.uint8)
         if self.n_bytes + size > KEPT_BYTES:  # what is read now is of other sizes
             self._blocks, self.n_bytes = {}, 0
-        self._blocks.setdefault(size, []).append(block)
+        self._blocks.setdefault(size, [np.empty(1, dtype=np.uint8)]).append(block)
         self.n_bytes += size
         return block
 

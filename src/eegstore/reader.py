@@ -152,7 +152,7 @@ class ShardedArray:
         """
         part = part or self._whole
         rows = np.asarray(rows, np.int64)
-        if not (rows.flags.c_contiguous and rows.flags.aligned):
+        if not rows.flags.carray:
             rows = np.require(rows, requirements=["C", "A"])  # compiled code goes by their address
         out = target_of(out, (len(rows), *part.shape), self.layout.dtype)
         if not out.size:

@@ -116,17 +116,17 @@ class Layout:
         """Inner chunks of a full shard: entries of its index."""
         return self.shard_rows // self.chunk_rows
 
-    @property
+    @functools.cached_property
     def index_bytes(self) -> int:
         """Bytes of a shard's index with its checksum."""
         return self.chunks_per_shard * 16 + CRC_BYTES
 
-    @property
+    @functools.cached_property
     def row_bytes(self) -> int:
         """Bytes of a decoded row."""
         return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
 
-    @property
+    @functools.cached_property
     def chunk_bytes(self) -> int:
         """Bytes of a decoded inner chunk."""
         return self.chunk_rows * self.row_bytes

@@ -158,8 +158,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         numbers
             int, (trial,): which, counted within this data set.
         """
-        batch = Batch(self.trials.batch(numbers))
-        for name, values in batch.items():
+        batch = Batch()
+        for name, values in self.trials.batch(numbers).items():
             batch[name] = self._tensor(values)
         return batch if self._transform is None else self._transform(batch)
 
