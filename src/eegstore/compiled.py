@@ -49,17 +49,19 @@ PART_BYTES: Final = 1 << 18  # of a job; worth another thread
 TOGETHER_BYTES: Final = 1 << 16  # that a thread takes at once
 
 # What a thread that helps is about, what it is asked to do, and the semaphore that it sleeps at;
-# ``STATE`` of the crew itself, which is before its helpers, is whether some thread has it, and
-# ``ALONE`` how many jobs are done without help: others keep the processors busy.
+# ``STATE`` of the crew itself, which is before its helpers, is whether some thread has it,
+# ``ALONE`` how many jobs more are done without help, since others keep the processors busy, and
+# ``LATE`` by how many jobs in time it is forgotten that helpers were late: the longer that takes,
+# the more jobs are done alone after they are late again.
 STATE, CALL, JOB, SEMAPHORE = range(4)
-ALONE: Final = 1
+ALONE, LATE = 1, 2
 ASLEEP, AWAKE, ASKED, BUSY = range(4)
 FREE, HAD = range(2)
 HELPER_WORDS: Final = 16  # two lines of a cache, which processors fetch together
 HELPER_BYTES: Final = HELPER_WORDS * 8
 LOOKS: Final = 8192  # of a helper for another job: some 200 us
 LOOKS_BEFORE_OTHERS: Final = 1 << 14  # for a helper, which by then has lost its processor
-JOBS_ALONE: Final = 64  # after that
+LEAST_LATE, MOST_LATE, LATE_BY_ALONE = 64, 1024, 16
 _let_others = types.ExternalFunction("sched_yield", types.int32())
 _sem_init = types.ExternalFunction("sem_init", types.int32(types.int64, types.int32, types.int32))
 _sem_post = types.ExternalFunction("sem_post", types.int32(types.int64))
@@ -161,9 +163,14 @@ def _do_together(crew: Any, n_asked: Any, call: Any, job: Any) -> None:
     for number in range(1, n_asked + 1):
         _ask(crew + number * HELPER_BYTES, call, job)
     called(call, job)
+    n_late = 0
     for number in range(1, n_asked + 1):
-        if _finish(crew + number * HELPER_BYTES):
-            put(crew, ALONE, JOBS_ALONE)
+        n_late += _finish(crew + number * HELPER_BYTES)
+    late = at(crew, LATE)
+    if n_late:
+        late = min(max(LEAST_LATE, 2 * late), MOST_LATE)
+        put(crew, ALONE, late // LATE_BY_ALONE)
+    put(crew, LATE, max(0, late - 1))
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
