@@ -5,11 +5,12 @@
 Builds and reads an epoch of 8,192 trials, and of 4 and 16 times as many, each in a process of its
 own. Time is linear where a trial of 16 times costs as much as one of 4 times; what is paid once,
 such as starting, is measured with 256 trials, and subtracted from both. Random rows of more memory
-take longer whoever reads them: the bound of an epoch is how np.memmap's grows. Memory of an epoch
-is that of 16 times next to the first. A build keeps the narrow columns, some 100 bytes a trial:
-what 64 times take more than 16 times is given as a share of the trials' samples. (Of fewer trials
-the workers have not yet come to what they keep, some five shards each; the 64 times are zeros,
-which take no room but the store's.) The rest are figures without a limit; not in the quick run.
+take longer whoever reads them: the bound of an epoch is how np.memmap's grows, that of a build how
+plain output of as many bytes does. Memory of an epoch is that of 16 times next to the first. A
+build keeps the narrow columns, some 100 bytes a trial: what 64 times take more than 16 times is
+given as a share of the trials' samples. (Of fewer trials the workers have not yet come to what they
+keep, some five shards each; the 64 times are zeros, which take no room but the store's.) The rest
+are figures without a limit; not in the quick run.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 import numpy as np
-from bench_build import run
+from bench_build import plain_write, run
 from bench_read import ours, peak_bytes, theirs
 from bench_verify import forget
 from eeg_like import labels_of
@@ -35,6 +38,7 @@ from rounds import BATCH, ratios, seconds, warm
 
 import eegstore.torch
 
+T = TypeVar("T")
 Row = tuple[str, float, str] | tuple[str, float, str, float]
 TRIALS, TIMES_MORE, MOST_TIMES = 8_192, (1, 4, 16), 64
 NEXT_TO_NONE = 256  # trials
@@ -51,29 +55,44 @@ def rows(quick: bool) -> list[Row]:
     NOTES.extend(cold(material(TRIALS * 4)))  # first: no pages are mapped here yet
     NOTES.extend(channels())
     sizes = [NEXT_TO_NONE, *(TRIALS * times for times in TIMES_MORE)]
-    builds = [built(material(size)) for size in sizes]
-    reads = [read(material(size)) for size in sizes]
-    mapped = [mapped_epoch(material(size)) for size in sizes]
-    for size, build, epoch in zip(sizes, builds, reads, strict=True):
+    writers = [partial(kind, material(size)) for kind in (built, written) for size in sizes]
+    builds = in_turn(writers, REPEATS)
+    times = [median(taken for taken, _ in found) for found in builds]
+    building, writing = times[: len(sizes)], times[len(sizes) :]
+    peaks = [min(peak for _, peak in found) for found in builds[: len(sizes)]]
+    readers = [kind(material(size)) for kind in (epoch_of, mapped_epoch) for size in sizes]
+    epochs = [median(found) for found in in_turn([partial(seconds, one) for one in readers], 15)]
+    reading, mapped = epochs[: len(sizes)], epochs[len(sizes) :]
+    held = [min(peak_bytes(material(size).store()) for _ in range(REPEATS)) for size in sizes]
+    for size, build_s, peak, epoch_s, of_epoch in zip(
+        sizes, building, peaks, reading, held, strict=True
+    ):
         NOTES.append(
-            f"{size:,} trials: build {build[0]:.2f} s, {build[1] / 1e6:.0f} MB; "
-            f"an epoch {epoch[0]:.3f} s, {epoch[1] / 1e6:.0f} MB"
+            f"{size:,} trials: build {build_s:.2f} s, {peak / 1e6:.0f} MB; "
+            f"an epoch {epoch_s:.3f} s, {of_epoch / 1e6:.0f} MB"
         )
-    taken = {
-        "build": ([one for one, _ in builds], float("nan")),
-        "epoch": ([one for one, _ in reads], growth(mapped)),
-    }
-    _, most = built(blank(TRIALS * MOST_TIMES), 1)
+    _, most = built(blank(TRIALS * MOST_TIMES))
     n_bytes = 4 * CHANNELS * TIMES * TRIALS * (MOST_TIMES - TIMES_MORE[-1])
-    further = (most - builds[-1][1]) / n_bytes
+    what = "seconds a trial, 16 / 4 times the trials"
     return [
-        *(
-            (f"{what}: seconds a trial, 16 / 4 times the trials", growth(found), "<= 1.1", bound)
-            for what, (found, bound) in taken.items()
+        (f"build: {what}", growth(building), "<= 1.1", growth(writing)),
+        (f"epoch: {what}", growth(reading), "<= 1.1", growth(mapped)),
+        (
+            "build: memory of a further trial, of its samples",
+            (most - peaks[-1]) / n_bytes,
+            "<= 0.01",
         ),
-        ("build: memory of a further trial, of its samples", further, "<= 0.01"),
-        ("epoch: peak memory, 16 / 1 times the trials", reads[-1][1] / reads[1][1], "<= 1.1"),
+        ("epoch: peak memory, 16 / 1 times the trials", held[-1] / held[1], "<= 1.1"),
     ]
+
+
+def in_turn(ways: list[Callable[[], T]], n_rounds: int) -> list[list[T]]:
+    """What each way gives in each round: whatever else the machine does meets all of them."""
+    found: list[list[T]] = [[] for _ in ways]
+    for number in range(n_rounds):
+        for at in list(range(len(ways)))[:: -1 if number % 2 else 1]:
+            found[at].append(ways[at]())
+    return found
 
 
 def growth(measured: list[float]) -> float:
@@ -105,21 +124,25 @@ def blank(n_trials: int) -> Material:
     return Material(path, eeg, labels)
 
 
-def built(trials: Material, repeats: int = REPEATS) -> tuple[float, float]:
-    """Median seconds of a build, and its least peak of memory in bytes."""
+def built(trials: Material) -> tuple[float, float]:
+    """Seconds of a build, and its peak of memory in bytes."""
     recipe, store = trials.path / "recipe.toml", trials.path / "again.zarr"
     recipe.write_text(toml(trials.recipe()))
     warm(trials.path / "npy")
-    found = []
-    for _ in range(repeats):
-        shutil.rmtree(store, ignore_errors=True)
-        found.append(run("build", str(recipe), str(store), "--quiet")[:2])
+    shutil.rmtree(store, ignore_errors=True)
+    found = run("build", str(recipe), str(store), "--quiet")[:2]
     shutil.rmtree(store)
-    return float(np.median([taken for taken, _ in found])), min(peak for _, peak in found)
+    return found
 
 
-def read(trials: Material) -> tuple[float, float]:
-    """Median seconds of an epoch, and the peak memory in bytes of a process that reads one."""
+def written(trials: Material) -> tuple[float, float]:
+    """Seconds of plain output of as many bytes as the store's, synced; no memory is counted."""
+    n_bytes = sum(one.stat().st_size for one in trials.store().rglob("*") if one.is_file())
+    return plain_write(trials.path / "plain", n_bytes), 0.0
+
+
+def epoch_of(trials: Material) -> Callable[[], None]:
+    """An epoch of a store, of which all pages are mapped."""
     store = trials.store()
     data = eegstore.torch.Dataset(store, columns=["eeg", "clip", "label"])
     batches = eegstore.torch.loader(data, batch_size=BATCH, shuffle=True)
@@ -129,11 +152,12 @@ def read(trials: Material) -> tuple[float, float]:
             pass
 
     warm(store)
-    return of_epochs(epoch), min(peak_bytes(store) for _ in range(REPEATS))
+    epoch()
+    return epoch
 
 
-def mapped_epoch(trials: Material) -> float:
-    """Median seconds of the same epoch of a mapped file."""
+def mapped_epoch(trials: Material) -> Callable[[], None]:
+    """The same epoch of a mapped file."""
     mapped = MemoryMap(trials)
 
     def epoch() -> None:
@@ -141,13 +165,8 @@ def mapped_epoch(trials: Material) -> float:
             pass
 
     warm(trials.path / "npy")
-    return of_epochs(epoch)
-
-
-def of_epochs(epoch: Callable[[], None]) -> float:
-    """Median seconds, after one that maps the pages."""
     epoch()
-    return float(np.median([seconds(epoch) for _ in range(2 * REPEATS)]))
+    return epoch
 
 
 def channels() -> list[str]:

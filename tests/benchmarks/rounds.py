@@ -93,8 +93,11 @@ class RandomBatches:
         self._rng = np.random.default_rng(seed)
         self._n_calls = 1
         taken = self()  # with what is done once, such as opening
-        taken = min(taken, self()) if taken < 10 * LEAST_S else taken
-        self._n_calls = int(np.clip(LEAST_S / taken, 1, MOST_CALLS))
+        taken = self() if taken < 10 * LEAST_S else taken
+        # The first batches after a pause take longest: how many there are to be only many can tell.
+        while self._n_calls < MOST_CALLS and self._n_calls * taken < LEAST_S:
+            self._n_calls *= 2
+            taken = self()
 
     def __call__(self) -> float:
         size = min(BATCH, self._n_rows)
