@@ -66,7 +66,19 @@ def test_channels_arrive_in_the_order_asked_for(store: Store) -> None:
     ("options", "message"),
     [
         ({"channels": ["O1", "FZz"]}, "has no channel 'FZz'; did you mean 'Fz'?"),
-        ({"channels": [4]}, "has no channel 4; known: Cz, Fz, O1, Oz"),
+        ({"channels": [4]}, "has no channel 4; expected names, or numbers from 0 to 3, of "),
+        ({"channels": [True, False]}, "has no channel True; expected names, or numbers"),
+        ({"channels": np.ones(4, dtype=bool)}, "; expected names, or numbers from 0 to 3"),
+        ({"channels": [1.0]}, "has no channel 1.0; expected names, or numbers"),
+        ({"channels": []}, "channels has none, expected at least one name or number"),
+        ({"channels": slice(0, 3)}, "has no channel slice(0, 3, None); expected names, or numbers"),
+        ({"channels": "Ozz"}, "has no channel 'Ozz'; did you mean 'Oz'?"),
+        ({"columns": None}, "columns has no name, expected at least one, such as 'eeg'"),
+        ({"columns": [1]}, "columns has 1, expected names, such as 'eeg'"),
+        ({"split": ["train", "test"]}, "split is ['train', 'test'], expected one of"),
+        ({"split": "train", "rows": [1]}, "rows are given and split 'train'; give one of them"),
+        ({"split": "train", "fold": [0]}, "has no folds"),
+        ({"tmin": "0"}, "tmin is '0', expected seconds from stimulus onset"),
         (
             {"tmin": 2.0},
             "no sample from tmin 2.0 to tmax None; the trials last from -0.5 to 1.45 s",
@@ -138,3 +150,19 @@ def test_all_values_of_a_column_are_those_of_the_loaders_trials(store: Store) ->
     np.testing.assert_array_equal(loader.values("label"), store.trials["label"][loader.rows])
     concept = store.stimuli["concept"][store.trials["stimulus"][loader.rows]]
     assert loader.values("concept").tolist() == concept.tolist()
+
+
+def test_one_channel_needs_no_list(store: Store) -> None:
+    for one in ("Oz", np.int64(3), 3):
+        assert (
+            TrialLoader(store, channels=one).ch_names == TrialLoader(store, channels=[3]).ch_names
+        )
+
+
+def test_a_scale_is_taken_for_the_channels_that_it_was_fitted_on(store: Store) -> None:
+    scale = TrialLoader(store, "train", channels=["Oz", "Fz"], normalize="train").scale
+    same = TrialLoader(store, "test", channels=["Oz", "Fz"], normalize=scale)
+    assert same.batch([0])["eeg"].shape[1] == 2
+    for others in (["Fz", "Oz"], ["O1", "Cz"], ["Oz"], None):
+        with pytest.raises(InputError, match="the scale is of the channels Oz, Fz, and the chan"):
+            TrialLoader(store, "test", channels=others, normalize=scale)

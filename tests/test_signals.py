@@ -62,7 +62,7 @@ def test_a_scale_is_that_of_all_blocks_together(sizes: list[int], data: st.DataO
         for eeg, n_valid in blocks
         for trial, n in zip(eeg, n_valid, strict=True)
     ]
-    scale = Scale.of(iter(blocks))
+    scale = Scale.of(iter(blocks), [])
     if not sum(trial.shape[1] for trial in kept):
         assert scale is None
         return
@@ -110,6 +110,6 @@ def test_repetitions_are_those_that_have_all_in_common(data: st.DataObject) -> N
 def test_channels_are_named_or_numbered() -> None:
     names = ["Fz", "Oz", "O1"]
     assert chosen_channels(names, ["O1", 0, "Oz", -0]) == [2, 0, 1, 0]
-    for wrong in ("oz", 3, -1):
+    for wrong in ("oz", 3, -1, 1.0, True, np.True_):
         with pytest.raises(KeyError, match=str(wrong)):
             chosen_channels(names, ["Fz", wrong])

@@ -111,14 +111,19 @@ def row_numbers(where: str, rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     kind = rows.dtype.kind
     if kind == "b":
         if rows.shape != (n_rows,):
-            raise IndexError(f"{where}: a mask of {rows.shape} for {n_rows} rows")
+            raise IndexError(f"{where}: a mask of {rows.shape} for {n_rows} rows, one truth each")
         return np.flatnonzero(rows)
     if rows.ndim != 1 or (kind not in "iu" and len(rows)):
-        raise IndexError(f"{where}: rows must be integers, a slice or a mask")
+        raise IndexError(
+            f"{where}: rows must be integers or a mask, in a list or an array of one axis; these "
+            f"are {rows.dtype} of shape {rows.shape}"
+        )
     numbers = rows.astype(np.int64, copy=False)
     # As an unsigned number a negative one is too large.
     if len(rows) and numbers.view(np.uint64).max() >= n_rows:
         outside = rows[(numbers < 0) | (numbers >= n_rows)][0]
-        unpaired = ", and an unpaired trial (stimulus -1) has none" if outside < 0 else ""
+        unpaired = ""
+        if outside < 0 and where.startswith("stimuli/"):
+            unpaired = ", and an unpaired trial (stimulus -1) has none"
         raise IndexError(f"{where}: row {outside} of {n_rows}; rows count from 0{unpaired}")
     return numbers

@@ -49,7 +49,7 @@ class TrialLoader:
         Columns of ``trials``, and columns of ``stimuli``, which arrive a row a trial without being
         stored so. A name that both tables have means the trials'; ``"stimuli/label"`` the other.
     rows
-        Take these trials instead of a split's.
+        Take these trials; instead of a split.
     fold
         Of a store with folds, one that is held out: with the split ``train`` take its trials that
         are not in this fold, and with ``test`` those of this fold, whatever their split.
@@ -63,7 +63,7 @@ class TrialLoader:
         samples read; ``"train"`` subtracts each channel's mean over the split ``train``, and
         divides by its standard deviation there, whatever split is read; a held-out fold is not
         in it. Padding is not counted.
-        The ``scale`` of another loader may be given too.
+        The ``scale`` of another loader of the same channels may be given too.
     average
         ``"repetition"`` makes one trial of those that showed one stimulus to one subject in one
         split, by the mean of each floating wide column; other columns are of the first of them.
@@ -88,7 +88,8 @@ class TrialLoader:
     ------
     InputError
         Where the split, a column or a channel is unknown (names the nearest), there is no such
-        fold, or no sample lies between ``tmin`` and ``tmax``.
+        fold, no sample lies between ``tmin`` and ``tmax``, a scale is of other channels, or both
+        a split and rows are given.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class TrialLoader:
         self._stimulus = store.trials["stimulus"][:]
         self._window(store, tmin, tmax, channels)
         names = [columns] if isinstance(columns, str) else columns
-        if not len(names):
+        if names is None or not len(names):
             raise InputError("columns has no name, expected at least one, such as 'eeg'")
         self._reads = {name: self._read_of(name, average is not None) for name in names}
         self.rows = _rows(store, split, rows) if fold is None else _folded(store, split, rows, fold)
@@ -128,6 +129,11 @@ class TrialLoader:
         self._n_samples = store.trials["n_samples"][:] if "n_samples" in store.trials else None
         self._is_normalized = normalize == "trial"
         self.scale = normalize if isinstance(normalize, Scale) else None
+        if self.scale is not None and self.scale.ch_names != tuple(self.ch_names):
+            raise InputError(
+                f"the scale is of {_listed(self.scale.ch_names)}, and {_listed(self.ch_names)} are "
+                "read; fit it on the same channels"
+            )
         if normalize == TRAIN:
             same = TrialLoader(
                 store, TRAIN, "eeg", fold=fold, tmin=tmin, tmax=tmax, channels=channels,
@@ -196,7 +202,7 @@ class TrialLoader:
                 numbers = np.arange(start, min(start + step, len(self)))
                 yield self.batch(numbers)["eeg"], self._n_valid(self.rows[numbers])
 
-        scale = Scale.of(blocks())
+        scale = Scale.of(blocks(), self.ch_names)
         if scale is None:
             raise InputError(f"{self.store.path}: the split 'train' has no sample to normalise by")
         return scale
@@ -232,6 +238,9 @@ class TrialLoader:
         channels: Sequence[str | int] | None,
     ) -> None:
         """Which channels and samples of ``eeg`` to read."""
+        for what, time in (("tmin", tmin), ("tmax", tmax)):
+            if not (time is None or isinstance(time, int | float | np.number)):
+                raise InputError(f"{what} is {time!r}, expected seconds from stimulus onset")
         self.store = store
         names, times = store.trials.coords["channel"], np.array(store.trials.coords["time"])
         within = np.flatnonzero(
@@ -244,13 +253,7 @@ class TrialLoader:
                 f"the trials last from {times[0]:g} to {times[-1]:g} s"
             )
         self._times = slice(int(within[0]), int(within[-1]) + 1)
-        try:
-            self._channels = chosen_channels(
-                names, range(len(names)) if channels is None else channels
-            )
-        except KeyError as error:
-            hint = nearest(str(error.args[0]), names)
-            raise InputError(f"{store.path}: has no channel {error.args[0]!r}; {hint}") from None
+        self._channels = _channel_numbers(store, names, channels)
         self._is_windowed = len(within) < len(times) or channels is not None
         self.ch_names = [names[number] for number in self._channels]
         self.times = times[self._times]
@@ -265,6 +268,31 @@ class TrialLoader:
         return Read(column, is_joined, is_mean, is_eeg, part)
 
 
+def _listed(names: Sequence[str]) -> str:
+    """A few names, the others as a number."""
+    some = ", ".join(names[:4])
+    return f"the channels {some}" + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _channel_numbers(
+    store: Store, names: Sequence[str], channels: Sequence[str | int] | str | int | None
+) -> list[int]:
+    """Those that are asked for, by name or number; all by default."""
+    if channels is None:
+        return list(range(len(names)))
+    wanted: Any = [channels] if np.ndim(channels) == 0 else channels
+    if not len(wanted):
+        raise InputError("channels has none, expected at least one name or number")
+    try:
+        return chosen_channels(names, wanted)
+    except KeyError as error:
+        asked = error.args[0]
+        hint = nearest(asked, names) if isinstance(asked, str) else ", ".join(names)
+        if not isinstance(asked, str):
+            hint = f"expected names, or numbers from 0 to {len(names) - 1}, of {hint}"
+        raise InputError(f"{store.path}: has no channel {asked!r}; {hint}") from None
+
+
 def _slack(times: NDArray[np.float64]) -> float:
     """A millionth of a sample: a time such as 0.1 is not quite what a float holds."""
     return 1e-6 * float(times[1] - times[0]) if len(times) > 1 else 0.0
@@ -277,6 +305,8 @@ def _repetitions(store: Store, rows: NDArray[np.int64]) -> Repetitions:
 
 def _find(store: Store, name: str) -> tuple[StoredColumn, bool]:
     """The column of a name, and whether it is joined through the stimulus."""
+    if not isinstance(name, str):
+        raise InputError(f"columns has {name!r}, expected names, such as 'eeg'")
     table, slash, column = name.rpartition("/")
     if name in store.trials or (slash and table == "trials" and column in store.trials):
         return store.trials[column], False
@@ -291,7 +321,11 @@ def _find(store: Store, name: str) -> tuple[StoredColumn, bool]:
 def _rows(store: Store, split: str | None, rows: ArrayLike | None) -> NDArray[np.int64]:
     """The trials to read, in trial order or as given."""
     names = store.trials["split"][:]
+    if not (split is None or isinstance(split, str)):
+        raise InputError(f"split is {split!r}, expected one of {', '.join(store.splits)}")
     if rows is not None:
+        if split is not None:
+            raise InputError(f"rows are given and split {split!r}; give one of them")
         chosen = row_numbers("trials", rows, len(names))
         return np.asarray(chosen[names[chosen] != SKIPPED])
     if split is None:
@@ -312,7 +346,8 @@ def _folded(
         raise InputError(
             f"{store.path}: has no folds; build it with a [split] that makes some (n_folds)"
         )
-    if isinstance(fold, bool) or fold not in store.folds:
+    is_number = isinstance(fold, int | np.integer) and not isinstance(fold, bool)
+    if not is_number or fold not in store.folds:
         known = ", ".join(map(str, store.folds))
         raise InputError(f"{store.path}: has no fold {fold!r:.80}; it has {known}")
     held_out = store.trials["fold"][:] == fold

@@ -21,13 +21,20 @@ class Scale:
     ----------
     mean, std
         float32, (channel,): in the unit of the signals.
+    ch_names
+        Of these channels.
     """
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+    ch_names: tuple[str, ...]
 
     @classmethod
-    def of(cls, blocks: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> Self | None:
+    def of(
+        cls,
+        blocks: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]],
+        ch_names: Sequence[str],
+    ) -> Self | None:
         """Over all trials of blocks; None where there are none.
 
         Parameters
@@ -35,6 +42,8 @@ class Scale:
         blocks
             Signals, float32 (trial, channel, time), each with its number of valid samples, int64
             (trial,). They are merged by Chan, Golub and LeVeque (1979).
+        ch_names
+            Of their channels.
         """
         n, mean, squares = 0, np.zeros(1), np.zeros(1)  # those of the channels, once there are any
         for eeg, n_valid in blocks:
@@ -51,7 +60,8 @@ class Scale:
         if not n:
             return None
         std = np.sqrt(squares / n).astype(np.float32)
-        return cls(mean.astype(np.float32), _divisor(mean.astype(np.float32), std))
+        divisor = _divisor(mean.astype(np.float32), std)
+        return cls(mean.astype(np.float32), divisor, tuple(ch_names))
 
     def apply(self, eeg: NDArray[np.float32]) -> None:
         """Normalise float32, (trial, channel, time), in place."""
@@ -164,8 +174,9 @@ def chosen_channels(names: Sequence[str], wanted: Sequence[str | int]) -> list[i
     numbers = range(len(names))
     found = []
     for channel in wanted:
-        number = places.get(channel, -1) if isinstance(channel, str) else int(channel)
-        if number not in numbers:
+        number = places.get(channel, -1) if isinstance(channel, str) else channel
+        is_number = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not is_number or number not in numbers:  # a mask is of no numbers
             raise KeyError(channel)
-        found.append(number)
+        found.append(int(number))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -104,6 +105,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         transform: Callable[[Batch], Any] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"path is {path!r}, expected the folder or URL of a store")
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise InputError(f"dtype is {dtype!r}, expected a floating one such as torch.bfloat16")
         # Shards are opened when they are first read, wherever the process is by then.
@@ -146,6 +149,11 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         return f"<Dataset {self._path}: {names} of {len(self):,} trials{of_split}>"
 
     def __getitem__(self, number: int) -> Any:
+        if not isinstance(number, int | np.integer):
+            raise TypeError(
+                f"trials are counted from 0, not by {number!r}; several at once are "
+                "dataset.__getitems__([0, 1])"
+            )
         if not 0 <= number < len(self):
             raise IndexError(f"trial {number} of {len(self)}")
         return _first(self.__getitems__([number]))
