@@ -136,6 +136,7 @@ def test_usual_shapes_are_resized_on_the_device(shape):
 
 @settings(deadline=None, max_examples=100)
 @given(SIDES, SIDES, SIDES, BOXES, st.integers(0, 9), st.booleans())
+@example(26, 4, 1, {"height": 1, "width": 1}, 0, False)
 def test_the_devices_resize_is_pillows_or_is_not_taken(height, width, edge, crop, seed, extreme):
     transform = clip_transform(size={"shortest_edge": edge}, crop_size=crop)
     along = clip_resize.axes(transform, (height, width))
