@@ -132,6 +132,7 @@ def test_a_data_set_takes_a_fold_and_keeps_it_in_other_processes(path: Path) -> 
     [
         ({"split": "train", "fold": 4}, "has no fold 4; it has 0, 1, 2, 3"),
         ({"split": "test", "fold": -1}, "has no fold -1; it has 0, 1, 2, 3"),
+        ({"split": "test", "fold": [0]}, r"has no fold \[0\]; it has 0, 1, 2, 3"),
         ({"split": "test", "fold": True}, "has no fold True; it has 0, 1, 2, 3"),
         ({"fold": 1}, "fold is 1 with split None; it goes with split 'train' or 'test' alone"),
         ({"split": "val", "fold": 1}, "fold is 1 with split 'val'; it goes with"),

@@ -77,7 +77,6 @@ def test_channels_arrive_in_the_order_asked_for(store: Store) -> None:
         ({"columns": [1]}, "columns has 1, expected names, such as 'eeg'"),
         ({"split": ["train", "test"]}, "split is ['train', 'test'], expected one of"),
         ({"split": "train", "rows": [1]}, "rows are given and split 'train'; give one of them"),
-        ({"split": "train", "fold": [0]}, "has no folds"),
         ({"tmin": "0"}, "tmin is '0', expected seconds from stimulus onset"),
         (
             {"tmin": 2.0},

@@ -139,6 +139,14 @@ def test_a_data_set_of_no_column_is_refused(path: Path, columns: Any) -> None:
         Dataset(path, columns=columns)
 
 
+def test_a_data_set_is_of_a_path_and_its_trials_of_numbers(path: Path) -> None:
+    with pytest.raises(InputError, match="expected the folder or URL of a store"):
+        Dataset(eegstore.open_store(path))
+    for wrong in (slice(0, 3), "eeg", True, 1.0):
+        with pytest.raises(TypeError, match="trials are counted from 0, not by "):
+            Dataset(path)[wrong]
+
+
 def test_another_function_may_put_batches_together(path: Path) -> None:
     batches = loader(Dataset(path), BATCH, collate_fn=lambda batch: len(batch["label"]))
     assert list(batches) == [BATCH] * 12 + [8]

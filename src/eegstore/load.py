@@ -18,6 +18,7 @@ from eegstore.recipe import nearest
 from eegstore.signals import Repetitions, Scale, averaged, chosen_channels, normalize_trials
 from eegstore.split import SKIPPED
 from eegstore.store import Store, StoredColumn
+from eegstore.tables import is_whole
 
 TRAIN: Final = "train"
 TEST: Final = "test"
@@ -346,8 +347,7 @@ def _folded(
         raise InputError(
             f"{store.path}: has no folds; build it with a [split] that makes some (n_folds)"
         )
-    is_number = isinstance(fold, int | np.integer) and not isinstance(fold, bool)
-    if not is_number or fold not in store.folds:
+    if not is_whole(fold) or fold not in store.folds:
         known = ", ".join(map(str, store.folds))
         raise InputError(f"{store.path}: has no fold {fold!r:.80}; it has {known}")
     held_out = store.trials["fold"][:] == fold

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eegstore.errors import InputError
+from eegstore.tables import is_whole
 
 WINDOW_CHUNKS: Final = 32
 Rows = NDArray[np.int64]
@@ -52,7 +53,7 @@ class Sampler(ABC):
     ) -> None:
         numbers = {"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
         for name, number in numbers.items():
-            if not isinstance(number, int | np.integer) or isinstance(number, bool):
+            if not is_whole(number):
                 raise InputError(f"{name} is {number!r:.80}, expected a whole number")
         if seed < 0:
             raise InputError(f"seed is {seed}, expected 0 or more")

@@ -9,6 +9,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from eegstore.tables import is_whole
+
 # A channel whose deviation is below this part of its mean is flat: the rest is rounding.
 FLAT: Final = 1e-6
 
@@ -175,8 +177,7 @@ def chosen_channels(names: Sequence[str], wanted: Sequence[str | int]) -> list[i
     found = []
     for channel in wanted:
         number = places.get(channel, -1) if isinstance(channel, str) else channel
-        is_number = isinstance(number, int | np.integer) and not isinstance(number, bool)
-        if not is_number or number not in numbers:  # a mask is of no numbers
+        if not is_whole(number) or number not in numbers:  # a mask is of no numbers
             raise KeyError(channel)
         found.append(int(number))
     return found

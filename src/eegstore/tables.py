@@ -34,6 +34,11 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is an integer, Python's or numpy's; a truth is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 # What the kinds of numpy's types become in a narrow column, and the columns that are of one kind.
 STORED: Final = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
 INTEGERS: Final = frozenset({"label", "n_samples"})

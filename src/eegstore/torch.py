@@ -19,6 +19,7 @@ from eegstore.errors import DamageError, InputError
 from eegstore.load import Normalize, TrialLoader
 from eegstore.rounds import concepts
 from eegstore.store import open_store
+from eegstore.tables import is_whole
 
 Order = Literal["window", "balanced", "distinct"]
 
@@ -149,7 +150,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Any]]):
         return f"<Dataset {self._path}: {names} of {len(self):,} trials{of_split}>"
 
     def __getitem__(self, number: int) -> Any:
-        if not isinstance(number, int | np.integer):
+        if not is_whole(number):
             raise TypeError(
                 f"trials are counted from 0, not by {number!r}; several at once are "
                 "dataset.__getitems__([0, 1])"
