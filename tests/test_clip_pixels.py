@@ -16,12 +16,13 @@ from PIL import Image
 
 import eegstore
 from eegstore import Block
-from eegstore_plugins import clip_inputs, clip_model, clip_resize
+from eegstore_plugins import clip_inputs, clip_model, clip_passes, clip_resize
 from eegstore_plugins.clip import ClipImage
 from eegstore_plugins.clip_inputs import ToDevice, ToValues, in_order, preparation
 from eegstore_plugins.clip_pixels import transform_of
 from tiny_clip import write_tiny_clip
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 SIDES = st.integers(1, 90)
 FLOATS = st.tuples(*[st.floats(0.1, 2.0)] * 3)
 LEVELS = {
@@ -249,3 +250,75 @@ def test_a_build_shows_each_distinct_image_to_the_model_once(clip, tmp_path, mon
     column = eegstore.open_store(tmp_path / "a.zarr").stimuli["clip_image"][:]
     assert_array_equal(column[[0, 0, 1]], column[[2, 5, 4]])
     assert len(np.unique(column, axis=0)) == 3
+
+
+def refused(*_):
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def test_whole_batches_are_replayed_from_the_second_on(monkeypatch):
+    told = []
+
+    class Recording:
+        def __init__(self, forward, values):
+            told.append(("recorded", len(values)))
+
+        def replayed(self, values):
+            told.append(("replayed", len(values)))
+            return values * 2
+
+    def forward(inputs):
+        told.append(("launched", len(inputs["pixel_values"])))
+        return inputs["pixel_values"] * 2
+
+    monkeypatch.setattr(clip_passes, "Recording", Recording)
+    replayed = clip_passes.Replayed(forward, 3)
+    for n_rows in (2, 3, 3, 1, 3):
+        values = torch.arange(n_rows)
+        assert torch.equal(replayed({"pixel_values": values}), values * 2)
+    assert told == [
+        ("launched", 2), ("launched", 3), ("recorded", 3), ("replayed", 3), ("launched", 1),
+        ("replayed", 3),
+    ]  # fmt: skip
+
+
+def test_a_pass_that_cannot_be_recorded_is_launched_step_by_step(monkeypatch):
+    asked = []
+    monkeypatch.setattr(clip_passes, "Recording", lambda *given: asked.append(1) or refused())
+    replayed = clip_passes.Replayed(lambda inputs: inputs["pixel_values"] + 1, 2)
+    for _ in range(3):
+        assert replayed({"pixel_values": torch.zeros(2)}).tolist() == [1, 1]
+    assert len(asked) == 1
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gpus_values_are_those_of_the_cpu_to_the_bit(clip, mixed, dtype):
+    model = clip_model.load_model(ClipImage(model=str(clip)).checkpoint, dtype, "cuda")
+    transform = clip_transform()
+    on_cpu, on_gpu = ToValues(model, transform), ToDevice(model, transform)
+    before = torch.get_float32_matmul_precision()
+    made = on_gpu.arrive(on_gpu.stage(mixed))["pixel_values"]
+    assert torch.get_float32_matmul_precision() == before
+    assert torch.equal(made.cpu(), on_cpu.stage(mixed))
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_replayed_passes_give_the_embeddings_of_launched_ones(clip, mixed, dtype, monkeypatch):
+    options = {"device": "cuda", "dtype": dtype, "batch_size": 8}
+    made, replayed = [], clip_passes.Recording.replayed
+    monkeypatch.setattr(
+        clip_passes.Recording,
+        "replayed",
+        lambda self, values: made.append(len(values)) or replayed(self, values),
+    )
+    clip_passes.passes.cache_clear()
+    first, again = (embed(clip, mixed, **options) for _ in range(2))
+    assert made == [8] * (2 * (len(mixed) // 8) - 1)
+    monkeypatch.setattr(clip_passes, "Recording", refused)
+    clip_passes.passes.cache_clear()
+    launched = embed(clip, mixed, **options)
+    clip_passes.passes.cache_clear()
+    assert_array_equal(first, launched)
+    assert_array_equal(again, launched)

@@ -19,7 +19,8 @@ from PIL import Image
 
 from eegstore import InputError, RecipeError
 from eegstore.registry import create
-from eegstore_plugins.image_folder import MAX_PIXELS, ImageFolder
+from eegstore_plugins.image_files import MAX_PIXELS
+from eegstore_plugins.image_folder import ImageFolder
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 

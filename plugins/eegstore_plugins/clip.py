@@ -5,25 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import Block, ColumnSpec, InputError, hookimpl
-from eegstore_plugins import clip_checks, clip_files, clip_model
+from eegstore_plugins import clip_checks, clip_files, clip_model, clip_passes
 from eegstore_plugins.clip_files import Checkpoint, Side
-from eegstore_plugins.clip_inputs import Inputs, in_order, preparation
+from eegstore_plugins.clip_inputs import in_order, preparation
 from eegstore_plugins.clip_model import Dtype
 from eegstore_plugins.devices import Device, choose_device, fix_threads
-
-FEATURES: Final[dict[Side, str]] = {"image": "get_image_features", "text": "get_text_features"}
-
-
-def _features(model: Any, side: Side, inputs: Inputs) -> Any:
-    """Tensor of float32, (row, feature): a batch through the model, in the model's own scale."""
-    output = getattr(model, FEATURES[side])(**inputs)
-    return getattr(output, "pooler_output", output).float()
 
 
 @dataclass(frozen=True)
@@ -108,13 +100,14 @@ class ClipExtractor:
 
         model, inputs = self._load()
         size = self.batch_size
+        forward = clip_passes.passes(model, self.side, size)
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         staged = in_order(inputs.stage, batches, ahead=model.device.type != "cpu")
         # TF32 convolutions and timed choices of algorithm would differ between GPUs and runs.
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         with clip_model.quiet(), torch.inference_mode(), exact:
             # They stay on the device to the end: a copy of each would wait for it.
-            rows = [_features(model, self.side, inputs.arrive(one)) for one in staged]
+            rows = [forward(inputs.arrive(one)) for one in staged]
             embedded: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
         return embedded
 

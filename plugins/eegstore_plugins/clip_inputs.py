@@ -6,6 +6,7 @@ the model's device. The pixels are the same to the bit on every way.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,27 +90,20 @@ class ToDevice:
                 as_they_are.append(rows)
             else:
                 others += rows
-        with ThreadPoolExecutor(n_threads()) as pool:
-            parts = [self._part(rows, images, pool, is_resized=False) for rows in as_they_are]
-            if others:
-                parts.append(self._part(others, images, pool, is_resized=True))
+        parts = [self._part(rows, [images[row] for row in rows]) for rows in as_they_are]
+        if others:
+            with ThreadPoolExecutor(n_threads()) as pool:
+                resized = pool.map(self.transform.pixels, [images[row] for row in others])
+                parts.append(self._part(others, list(resized), is_resized=True))
         return parts
 
-    def _part(
-        self, rows: list[int], images: Images, pool: ThreadPoolExecutor, *, is_resized: bool
-    ) -> Part:
+    def _part(self, rows: list[int], images: Images, *, is_resized: bool = False) -> Part:
         import torch
 
-        shape = self.transform.crop if is_resized else images[rows[0]].shape[:2]
-        is_pinned = bool(self.model.device.type == "cuda")
-        made = torch.empty((len(rows), *shape, CHANNELS), dtype=torch.uint8, pin_memory=is_pinned)
-        array = made.numpy()
-
-        def fill(place: int) -> None:
-            image = images[rows[place]]
-            array[place] = self.transform.pixels(image) if is_resized else image
-
-        list(pool.map(fill, range(len(rows))))
+        shape, is_pinned = (len(rows), *images[0].shape), bool(self.model.device.type == "cuda")
+        made = torch.empty(shape, dtype=torch.uint8, pin_memory=is_pinned)
+        # One thread copies as fast as memory lets it; several would wait for Python's lock.
+        np.stack(images, out=made.numpy())
         return Part(rows, made, is_resized)
 
     def arrive(self, staged: list[Part]) -> Inputs:
@@ -135,7 +129,21 @@ class ToDevice:
         if part.is_resized:
             return pixels.permute(0, 3, 1, 2).int()
         shape = tuple(part.pixels.shape[1:3])
-        return clip_resize.resized(pixels, *_axes_on(self.transform, shape, device))
+        with _fast_products():
+            return clip_resize.resized(pixels, *_axes_on(self.transform, shape, device))
+
+
+@contextlib.contextmanager
+def _fast_products() -> Iterator[None]:
+    """Let products of float32 be of TF32, which holds what a resize multiplies."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 # Kept, because a copy from memory that is not pinned would wait for the batch before.

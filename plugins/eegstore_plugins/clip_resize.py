@@ -110,13 +110,18 @@ def resized(pixels: Any, along_y: Any, along_x: Any) -> Any:
     -------
     Tensor of int32, (image, 3, y, x), levels from 0 to 255.
     """
-    levels = pixels.permute(0, 3, 1, 2).float()
-    levels = _along_last(levels, along_x).transpose(-1, -2).float()
-    return _along_last(levels, along_y).transpose(-1, -2)
+    import torch
+
+    # Contiguous, because a product would copy them first.
+    levels = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    upper, lower = (levels @ half.T for half in along_x)
+    levels = _rounded(upper, lower).float()
+    upper, lower = (half @ levels for half in along_y)
+    return _rounded(upper, lower)
 
 
-def _along_last(levels: Any, split: Any) -> Any:
-    """Resize the last axis; the sums are rounded and clipped as Pillow does it."""
-    upper, lower = (levels @ half.T for half in split)
-    sums = (upper.int() << HALF_BITS) + lower.int() + (1 << PRECISION_BITS - 1)
-    return (sums >> PRECISION_BITS).clamp_(0, LEVELS - 1)
+def _rounded(upper: Any, lower: Any) -> Any:
+    """Tensor of int32: the sums as levels, rounded and clipped as Pillow does it."""
+    # In place where it can be: on a device each step costs a pass over all sums.
+    sums = lower.int().add_(upper.int(), alpha=1 << HALF_BITS).add_(1 << PRECISION_BITS - 1)
+    return sums.bitwise_right_shift_(PRECISION_BITS).clamp_(0, LEVELS - 1)

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eegstore import InputError, Stimuli, digest_bytes, hookimpl
+from eegstore_plugins import image_files
 from eegstore_plugins.captions import DEFAULT, OPTION, captions, check_template
+from eegstore_plugins.image_files import Encoded
 from eegstore_plugins.names import in_natural_order, natural_key
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-T = TypeVar("T")
-FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 SUFFIXES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 )
-MAX_PIXELS: Final = 1 << 26
-MAX_FILE_BYTES: Final = 1 << 30
-# A file that ends like this is not cut short; whether another one is shows in decoding it.
-END: Final = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "GIF": b";"}
 INTEGER: Final = re.compile(r"[0-9]{1,18}")
 NUMBERED: Final = re.compile(r"[0-9]+_(?P<concept>.+)")
 
@@ -103,68 +94,8 @@ def _refuse_twins(paths: Sequence[str]) -> None:
                 )
 
 
-def _read_bytes(folder: Path, path: str) -> bytes:
-    """A file's bytes; nothing but a regular file inside the folder is ever opened."""
-    file = folder / path
-    try:
-        if not file.is_file():
-            raise InputError(f"{str(file)!r}: not a file (a broken link, a pipe, a device or gone)")
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"{str(file)!r}: a link that leaves the folder; copy the image there")
-        size = file.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise InputError(f"{str(file)!r}: {size} bytes, expected {MAX_FILE_BYTES} at most")
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{str(file)!r}: cannot be read: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _opened(file: Path, content: bytes) -> Iterator[Image.Image]:
-    """An image whose header is read and in bounds; what Pillow raises becomes an InputError."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if image.mode in ("I", "F"):
-                raise ValueError("32 bits a channel, expected 8 or 16")
-            yield image
-    except Image.DecompressionBombError:
-        raise InputError(
-            f"{str(file)!r}: more than {MAX_PIXELS} pixels, the most allowed; scale it down"
-        ) from None
-    except UnidentifiedImageError:
-        raise InputError(
-            f"{str(file)!r}: {len(content)} bytes that are no image, expected {', '.join(FORMATS)}"
-        ) from None
-    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{str(file)!r}: the image cannot be decoded: {reason}") from None
-
-
-def _in_threads(call: Callable[..., T], *columns: Iterable[str]) -> list[T]:
-    """What a call gives for each image of a block; Pillow holds no lock while it decodes.
-
-    Pillow's warnings are not for the user. Their filters are the process', not a thread's.
-    """
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(call, *columns))
-
-
-def _to_rgb(image: Image.Image, background: str) -> NDArray[np.uint8]:
-    """uint8, (y, x, 3): upright, opaque, in sRGB."""
-    from PIL import Image, ImageOps
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        # Pillow clips here; the high byte is what it takes of 16-bit colour.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, background)
-        image = Image.alpha_composite(canvas, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+def _changed(file: Path) -> InputError:
+    return InputError(f"{str(file)!r}: changed since it was scanned; build again")
 
 
 def _by_rule(paths: Sequence[str]) -> list[Category]:
@@ -276,10 +207,8 @@ class ImageFolder:
 
     def _content_id(self, path: str) -> str:
         """Digest of an image's bytes, which are whole."""
-        content = _read_bytes(self.path, path)
-        with _opened(self.path / path, content) as image:
-            if not content.endswith(END.get(image.format or "", ())):
-                image.load()
+        content = image_files.read_bytes(self.path, path)
+        image_files.check_whole(image_files.opened(self.path / path, content))
         return digest_bytes(content)
 
     def scan(self) -> Stimuli:
@@ -296,16 +225,31 @@ class ImageFolder:
         )
 
     def read(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
-        return _in_threads(self._image, *(part[start:stop] for part in self._listing))
+        paths, content_ids = (part[start:stop] for part in self._listing)
+        # Pillow's warnings are not for the user. Their filters are the process', not a thread's.
+        with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
+            # In this thread alone, because in many each would wait for Python's lock at every step.
+            opened = map(self._opened, paths, content_ids)
+            return list(pool.map(self._pixels, opened, content_ids))
 
-    def _image(self, path: str, content_id: str) -> NDArray[np.uint8]:
-        content = _read_bytes(self.path, path)
-        if digest_bytes(content) != content_id:
-            raise InputError(
-                f"{str(self.path / path)!r}: changed since it was scanned; build again"
-            )
-        with _opened(self.path / path, content) as image:
-            return _to_rgb(image, self.background)
+    def _opened(self, path: str, content_id: str) -> Encoded | InputError:
+        """An image before it is decoded, or why not: told when those before it are decoded."""
+        file = self.path / path
+        try:
+            content = image_files.read_bytes(self.path, path)
+        except InputError as error:
+            return error
+        try:
+            return image_files.opened(file, content)
+        except InputError as error:
+            return error if digest_bytes(content) == content_id else _changed(file)
+
+    def _pixels(self, opened: Encoded | InputError, content_id: str) -> NDArray[np.uint8]:
+        if isinstance(opened, InputError):
+            raise opened
+        if digest_bytes(opened.content) != content_id:
+            raise _changed(opened.file)
+        return image_files.rgb(opened, self.background)
 
     def state(self) -> Mapping[str, NDArray[Any]]:
         return {name: np.array(values) for name, values in self._listing._asdict().items()}
