@@ -28,6 +28,8 @@ Staged = TypeVar("Staged")
 
 # Of fewer images of one shape, each would cost the device more in launches than Pillow costs.
 MIN_ALIKE: Final = 8
+# Threads that copy a batch: more would wait for Python's lock rather than for memory.
+COPIERS: Final = 4
 
 
 class Part(NamedTuple):
@@ -102,8 +104,13 @@ class ToDevice:
 
         shape, is_pinned = (len(rows), *images[0].shape), bool(self.model.device.type == "cuda")
         made = torch.empty(shape, dtype=torch.uint8, pin_memory=is_pinned)
-        # One thread copies as fast as memory lets it; several would wait for Python's lock.
-        np.stack(images, out=made.numpy())
+        array, step = made.numpy(), -(-len(rows) // COPIERS)
+
+        def copy(start: int) -> None:
+            np.stack(images[start : start + step], out=array[start : start + step])
+
+        with ThreadPoolExecutor(COPIERS) as pool:
+            list(pool.map(copy, range(0, len(rows), step)))
         return Part(rows, made, is_resized)
 
     def arrive(self, staged: list[Part]) -> Inputs:

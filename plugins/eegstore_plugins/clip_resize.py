@@ -1,8 +1,9 @@
 """Pillow's bicubic resize as two matrix products, exact to the bit, on whatever device torch has.
 
 Pillow resizes 8-bit images by Resample.c: along x, then along y, with coefficients of 22 bits, the
-sums rounded to a level after each. Here a coefficient is split into two halves whose products with
-levels sum to less than 2**24, which float32 (and TF32) hold exactly in any order of the sum.
+sums rounded to a level after each. Here a coefficient is split into two halves of at most 2**11,
+which TF32 holds exactly, as it does levels. Their products sum to less than 2**24, which float32
+holds exactly in any order of the sum.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ BICUBIC: Final = 3
 SUPPORT: Final = 2.0
 A: Final = -0.5
 PRECISION_BITS: Final = 22
-HALF_BITS: Final = 11
+HALF_BITS: Final = 12
 EXACT: Final = 1 << 24
+EXACT_TF32: Final = 1 << 11
 # Of larger images most bytes would travel for nothing, and the matrices grow with the side.
 MAX_SIDE: Final = 1024
 LEVELS_COMPARED: Final = 512
@@ -64,8 +66,9 @@ def halves(length: int, resized: int, wanted: int) -> NDArray[np.float32] | None
     made[write] = coefficients(length, resized, read)
     lower = ((made + (1 << HALF_BITS - 1)) & ((1 << HALF_BITS) - 1)) - (1 << HALF_BITS - 1)
     split = np.stack([(made - lower) >> HALF_BITS, lower]).astype(np.float32)
-    largest = np.abs(split).sum(axis=-1, dtype=np.float64).max() * (LEVELS - 1)
-    return split if largest < EXACT else None
+    sizes = np.abs(split)
+    largest = sizes.sum(axis=-1, dtype=np.float64).max() * (LEVELS - 1)
+    return split if sizes.max() <= EXACT_TF32 and largest < EXACT else None
 
 
 @functools.lru_cache(maxsize=64)

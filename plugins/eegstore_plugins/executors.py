@@ -120,7 +120,7 @@ def _undisturbed() -> Iterator[None]:
             handlers[came[0]](came[0], None)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let the C library reuse the memory of a block's arrays for the next block.
 
     By default glibc maps each array of over 128 kB anew, and the kernel zeroes its pages again.
@@ -140,7 +140,7 @@ def _start_worker() -> None:
     for one in (signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(one, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _keep_freed_memory()
+    keep_freed_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
