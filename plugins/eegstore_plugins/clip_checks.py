@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any, BinaryIO, Final, NamedTuple
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -131,22 +134,24 @@ def _check_weights(checkpoint: Checkpoint) -> None:
     The format is https://huggingface.co/docs/safetensors/index#format.
     """
     for path in checkpoint.weights:
-        with path.open("rb") as file:
-            problem = _problem(file, path.stat().st_size)
+        problem = _problem(path)
         if problem:
             raise _refusal(checkpoint, f"{path.name} {problem}; fetch it again")
 
 
-def _problem(file: BinaryIO, size: int) -> str:
+def _problem(path: Path) -> str:
     """What is wrong with a safetensors file; empty where nothing is."""
-    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        header = file.read(min(length, MAX_HEADER_BYTES))
     if not 0 < length <= min(size - LENGTH_BYTES, MAX_HEADER_BYTES):
         return (
             f"has {size} bytes, of which the first {LENGTH_BYTES} promise a header of {length}; it"
             " is truncated or no safetensors file"
         )
     try:
-        tensors = _tensors(json.loads(file.read(length)))
+        tensors = _tensors(json.loads(header))
     except Exception as error:  # a damaged header fails in any of many ways
         reason = f"{type(error).__name__}: {error}"
         return f"has a header that is no list of tensors ({reason:.80})"
@@ -155,7 +160,9 @@ def _problem(file: BinaryIO, size: int) -> str:
     if size != expected:
         came = "truncated" if size < expected else "followed by something else"
         return f"has {size} bytes, {expected} by its header; it is {came}"
-    odd = [tensor.name for tensor in tensors if not _is_finite(file, start, tensor)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        finite = pool.map(functools.partial(_is_finite, path, start), tensors)
+        odd = [tensor.name for tensor, sound in zip(tensors, finite, strict=True) if not sound]
     return f"has NaN or Inf among the weights {odd[0]!r:.80}" if odd else ""
 
 
@@ -175,11 +182,12 @@ def _tensors(header: dict[str, Any]) -> list[Tensor]:
     return tensors
 
 
-def _is_finite(file: BinaryIO, start: int, tensor: Tensor) -> bool:
+def _is_finite(path: Path, start: int, tensor: Tensor) -> bool:
     """Whether no value of a tensor has all bits of its exponent set (IEEE 754)."""
     if tensor.dtype not in EXPONENT:
         return True
     kind, mask = EXPONENT[tensor.dtype]
-    file.seek(start + tensor.start)
-    bits = np.fromfile(file, kind, (tensor.stop - tensor.start) // np.dtype(kind).itemsize)
-    return not ((bits & bits.dtype.type(mask)) == mask).any()
+    count = (tensor.stop - tensor.start) // np.dtype(kind).itemsize
+    bits = np.fromfile(path, kind, count, offset=start + tensor.start)
+    bits &= bits.dtype.type(mask)
+    return not (bits == mask).any()

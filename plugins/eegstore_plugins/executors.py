@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import multiprocessing
@@ -137,6 +138,7 @@ def _start_worker() -> None:
     A worker leads a group of its own: what its plugins have started ends with it.
     """
     os.setpgrp()
+    atexit.register(_leave)
     for one in (signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(one, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -149,6 +151,17 @@ def _start_worker() -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def _leave() -> None:
+    """End at once: to take down torch, module by module, takes longer than many a task.
+
+    Whatever else is registered for the end was so later, and has been called.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(0)
 
 
 def _end(worker: Any) -> None:
