@@ -223,6 +223,18 @@ def test_an_extractor_that_ends_its_process_once_is_tried_again(tmp_path, build)
     assert (store.trials["odd"][:] == store.trials["eeg"][:].max(axis=(1, 2))).all()
 
 
+def test_a_worker_ends_without_being_taken_down_but_calls_what_is_registered(tmp_path, build):
+    code = extractor(
+        "import atexit\n"
+        "atexit.register(open, f'ended-{os.getpid()}', 'w')\n"
+        "sys.modules['kept'] = type('Kept', (), {'__del__': lambda _: open('taken', 'w')})()\n"
+        f"{PEAK}"
+    )
+    assert build(SOURCE + ODD, code).code == 0
+    assert list(tmp_path.glob("ended-*"))
+    assert not (tmp_path / "taken").exists()
+
+
 def test_a_model_that_kills_each_worker_that_loads_it_is_named(build):
     code = extractor(PEAK).replace("@hookimpl", "Odd.prepare = lambda self: os._exit(9)\n@hookimpl")
     check_refused(build(SOURCE + ODD, code), 4, "died 3 times in extractor 'odd'")
