@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rounds import ratios, seconds, warm
+from rounds import in_turn, seconds, times_faster, warm
 from threadpoolctl import threadpool_limits
 
 import eegstore
@@ -70,11 +70,10 @@ def measure(store: Store, repeats: int) -> float:
     """Print seconds a GB of an audit and of reading; the median of their ratios."""
     n_bytes = store.trials.n_rows * ROW_BYTES
     examine(store)
-    found = ratios(
-        lambda: seconds(lambda: examine(store)), lambda: seconds(lambda: read(store)), repeats
-    )
-    ours, theirs = (min(one) / n_bytes * 1e9 for one in zip(*found, strict=True))
-    ratio = float(np.median([mine / other for mine, other in found]))
+    ways = [lambda: seconds(lambda: read(store)), lambda: seconds(lambda: examine(store))]
+    taken = in_turn(ways, repeats)
+    theirs, ours = (min(one) / n_bytes * 1e9 for one in taken)
+    (ratio,) = times_faster(taken)
     print(
         f"{n_bytes / 1e9:.2f} GB: audit {ours:.2f} s/GB, read once {theirs:.2f} s/GB, "
         f"ratio {ratio:.1f}"

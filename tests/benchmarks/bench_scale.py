@@ -34,7 +34,7 @@ from bench_verify import forget
 from eeg_like import labels_of
 from material import CHANNELS, TIMES, Material, folder, material
 from peers import MemoryMap
-from rounds import BATCH, ratios, seconds, warm
+from rounds import BATCH, in_turn, seconds, times_faster, warm
 
 import eegstore.torch
 
@@ -84,15 +84,6 @@ def rows(quick: bool) -> list[Row]:
         ),
         ("epoch: peak memory, 16 / 1 times the trials", held[-1] / held[1], "<= 1.1"),
     ]
-
-
-def in_turn(ways: list[Callable[[], T]], n_rounds: int) -> list[list[T]]:
-    """What each way gives in each round: whatever else the machine does meets all of them."""
-    found: list[list[T]] = [[] for _ in ways]
-    for number in range(n_rounds):
-        for at in list(range(len(ways)))[:: -1 if number % 2 else 1]:
-            found[at].append(ways[at]())
-    return found
 
 
 def growth(measured: list[float]) -> float:
@@ -175,8 +166,8 @@ def channels() -> list[str]:
     for n_channels, n_trials in TRIALS_OF_CHANNELS.items():
         trials = material(n_trials, n_channels)
         warm(trials.store(), trials.path / "npy")
-        pairs = np.array(ratios(ours(trials, trials.store()), theirs(MemoryMap(trials)), 9))
-        faster, rate = np.median(pairs[:, 1] / pairs[:, 0]), BATCH / np.median(pairs[:, 0])
+        taken = in_turn([ours(trials, trials.store()), theirs(MemoryMap(trials))], 9)
+        (faster,), rate = times_faster(taken), BATCH / median(taken[0])
         n_bytes = rate * trials.eeg[0].nbytes
         lines.append(
             f"{n_channels} channels: random batches {faster:.2f} × np.memmap, "

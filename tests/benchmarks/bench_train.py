@@ -18,7 +18,7 @@ import numpy as np
 from bench_read import BareCopies
 from material import Material, usual
 from peers import TABLES, MemoryMap, Missing, Peer, opened
-from rounds import BATCH, Row, ratios, seconds, times_faster, warm
+from rounds import BATCH, Row, in_turn, seconds, times_faster, warm
 from streams import STREAMS
 
 import eegstore.torch
@@ -31,12 +31,12 @@ def rows(quick: bool) -> list[Row]:
     """What is compared, the measured ratio, and its limit."""
     trials, n_rounds = usual(quick), 7 if quick else 15
     warm(trials.store(), trials.path / "npy")
-    mapped = against(trials, MemoryMap, n_rounds) or float("nan")
+    faster, most = against_memmap(trials, n_rounds)
     tables = [(kind, against(trials, kind, 3)) for kind in TABLES]
     streams = {kind.name: against(trials, kind, 1 if quick else 3) for kind in STREAMS}
     there = {name: faster for name, faster in streams.items() if faster is not None}
     what = "an epoch with its embeddings: raw vs np.memmap"
-    found = [Row(what, mapped, ">= 1.4", of_bare_copies(trials, n_rounds))]
+    found = [Row(what, faster, ">= 1.4", most)]
     found += [
         Row(f"an epoch: raw vs {kind.name}", faster, ">= 3") for kind, faster in tables if faster
     ]
@@ -56,13 +56,14 @@ def against(trials: Material, kind: type[Peer], n_rounds: int) -> float | None:
         return None
     warm(peer.path)
     timed = lambda: epoch_seconds(peer.epoch, len(trials.eeg))  # noqa: E731
-    return float(np.median([other / mine for mine, other in ratios(ours(trials), timed, n_rounds)]))
+    return times_faster(in_turn([ours(trials), timed], n_rounds))[0]
 
 
-def of_bare_copies(trials: Material, n_rounds: int) -> float:
-    """How many times longer np.memmap takes than copies of the same trials, and nothing else."""
+def against_memmap(trials: Material, n_rounds: int) -> list[float]:
+    """How many times longer np.memmap takes; than copies of the same trials, and nothing else."""
     copies, rng = BareCopies(trials), np.random.default_rng(5)
     mapped = opened(MemoryMap, trials)
+    warm(mapped.path)
 
     def epoch() -> None:
         order = rng.permutation(len(trials.eeg))
@@ -70,9 +71,8 @@ def of_bare_copies(trials: Material, n_rounds: int) -> float:
             copies.read(rows)
             trials.embeddings[trials.labels[rows]]
 
-    return times_faster(
-        lambda: seconds(epoch), lambda: epoch_seconds(mapped.epoch, len(trials.eeg)), n_rounds
-    )
+    timed = lambda: epoch_seconds(mapped.epoch, len(trials.eeg))  # noqa: E731
+    return times_faster(in_turn([ours(trials), lambda: seconds(epoch), timed], n_rounds))
 
 
 def ours(trials: Material) -> Callable[[], float]:

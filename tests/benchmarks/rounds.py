@@ -1,8 +1,9 @@
-"""Compares two ways of doing one thing, in turn, so that what else the machine does meets both.
+"""Compares ways of doing one thing, in turn, so that what else the machine does meets them all.
 
-Each round times both, the one that begins changing from round to round, with the garbage collector
-off; the result is the median of the rounds' ratios. Each reader has random rows of its own in each
-round: with the same rows, whoever comes second finds them in the processor's caches.
+Each round times all, the one that begins changing from round to round, with the garbage collector
+off; the result is the median of the rounds' ratios. So is the bound, measured in the same rounds.
+Each reader has random rows of its own in each round: with the same rows, whoever comes second finds
+them in the processor's caches.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ BATCH = 256
 LEAST_S = 0.02  # of one measurement: below it the clock and the scheduler count too much
 MOST_CALLS = 64
 Rows = NDArray[np.int64]
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -56,23 +58,20 @@ def seconds(call: Callable[[], object]) -> float:
         return time.perf_counter() - start
 
 
-def ratios(
-    ours: Callable[[], float], theirs: Callable[[], float], rounds: int
-) -> list[tuple[float, float]]:
-    """What both measure, in each round."""
-    found = []
-    for number in range(rounds):
-        if number % 2:
-            mine, other = ours(), theirs()
-        else:
-            other, mine = theirs(), ours()
-        found.append((mine, other))
+def in_turn(ways: Sequence[Callable[[], T]], n_rounds: int) -> list[list[T]]:
+    """What each way gives in each round; the one that begins changes."""
+    found: list[list[T]] = [[] for _ in ways]
+    for number in range(n_rounds):
+        for place in range(number, number + len(ways)):
+            way = place % len(ways)
+            found[way].append(ways[way]())
     return found
 
 
-def times_faster(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> float:
-    """Median of the rounds' ratios of their seconds to ours."""
-    return float(np.median([other / mine for mine, other in ratios(ours, theirs, rounds)]))
+def times_faster(taken: Sequence[Sequence[float]]) -> list[float]:
+    """How many times as long the last way took as each other: medians over the rounds."""
+    *others, last = np.array(taken)
+    return [float(np.median(last / other)) for other in others]
 
 
 class RandomBatches:
