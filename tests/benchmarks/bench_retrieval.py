@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_retrieval.py [--quick]
 
-The 10 best of a gallery of 65,000 vectors of 512 numbers, for 16,384 queries (``--quick``: 4,096).
+The 10 best of a gallery of 65,000 vectors of 512 numbers, for 8,192 queries (``--quick``: 4,096).
 The bare product is ``torch.mm`` of blocks of the same shape into one buffer, of vectors that are
 normalised already. The sides take turns, and the ratios are medians of those of each round.
 faiss is left out where it is not installed (``pip install faiss-cpu``).
@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from rounds import Row
+from rounds import Row, in_turn, seconds
 
 from eegstore.products import BLOCK_ROWS
 from eegstore.resampling import shuffles
@@ -66,13 +66,6 @@ def searcher(gallery: np.ndarray) -> Callable[[np.ndarray], object] | None:
     return lambda queries: index.search(queries, K)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def ratio(times: dict[str, list[float]], of: str, to: str) -> float:
     """Median of the rounds' ratios."""
     return statistics.median(a / b for a, b in zip(times[of], times[to], strict=True))
@@ -80,7 +73,7 @@ def ratio(times: dict[str, list[float]], of: str, to: str) -> float:
 
 def rows(quick: bool) -> list[Row]:
     """What is compared, the measured ratio, and its limit."""
-    n_queries, n_rounds = (4_096, 5) if quick else (16_384, 3)
+    n_queries, n_rounds = (4_096, 5) if quick else (8_192, 7)
     queries, gallery = vectors(n_queries)
     unit: list[Any] = [
         torch.nn.functional.normalize(torch.from_numpy(v)) for v in (queries, gallery)
@@ -93,10 +86,8 @@ def rows(quick: bool) -> list[Row]:
     }
     if search := searcher(unit[1].numpy()):
         ways["faiss"] = lambda: search(unit[0].numpy())
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(n_rounds):
-        for name, way in ways.items():
-            times[name].append(seconds(way))
+    taken_by_each = in_turn([partial(seconds, way) for way in ways.values()], n_rounds)
+    times = dict(zip(ways, taken_by_each, strict=True))
     for name, taken in times.items():
         print(f"{name}: {' '.join(f'{value:.2f}' for value in taken)} s")
     found = [

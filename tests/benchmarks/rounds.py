@@ -59,11 +59,11 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def in_turn(ways: Sequence[Callable[[], T]], n_rounds: int) -> list[list[T]]:
-    """What each way gives in each round; the one that begins changes."""
+    """What each way gives in each round; who begins changes, and who comes behind whom."""
     found: list[list[T]] = [[] for _ in ways]
     for number in range(n_rounds):
-        for place in range(number, number + len(ways)):
-            way = place % len(ways)
+        order = [place % len(ways) for place in range(number, number + len(ways))]
+        for way in order if number // len(ways) % 2 == 0 else reversed(order):
             found[way].append(ways[way]())
     return found
 
