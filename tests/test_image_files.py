@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -18,7 +19,6 @@ from eegstore import InputError
 from eegstore_plugins import image_files
 from eegstore_plugins.image_folder import ImageFolder
 
-simplejpeg = pytest.importorskip("simplejpeg")
 MODES = {"RGB": 3, "L": 1, "CMYK": 4}
 WHITE = "#ffffff"
 

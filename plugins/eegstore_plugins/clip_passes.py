@@ -1,8 +1,8 @@
 """A model's forward passes; on a GPU those of whole batches are recorded once, and then replayed.
 
-Step by step, a pass is hundreds of launches, for each of which Python's lock is asked for. While
-other threads read images that can take longer than the pass itself. The embeddings are the same to
-the bit.
+A recorded pass is a CUDA graph (CUDA C++ Programming Guide, CUDA Graphs). Step by step, a pass is
+hundreds of launches, for each of which Python's lock is asked for. While other threads read images
+that can take longer than the pass itself. The embeddings are the same to the bit.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Replayed:
 
 
 class Recording:
-    """A pass as one launch; ``values`` have the shape and type of all that it is replayed with."""
+    """A pass as one launch, over values of one shape and type: (row, channel, y, x)."""
 
     def __init__(self, forward: Forward, values: Any) -> None:
         import torch
@@ -71,6 +71,7 @@ class Recording:
             self._made = forward({PIXELS: self._values})
 
     def replayed(self, values: Any) -> Any:
+        """Tensor of float32, (row, feature)."""
         self._values.copy_(values)
         self._graph.replay()
         return self._made.clone()

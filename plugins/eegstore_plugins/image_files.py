@@ -102,6 +102,7 @@ def rgb(encoded: Encoded, background: str) -> NDArray[np.uint8]:
 
 
 def _by_pillow(image: Image.Image, background: str) -> NDArray[np.uint8]:
+    """uint8, (y, x, 3): any image's pixels."""
     from PIL import Image, ImageOps
 
     ImageOps.exif_transpose(image, in_place=True)

@@ -17,9 +17,9 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from bench_build import run, write_input
 from numpy.typing import NDArray
-from rounds import Row
+from rounds import Row, in_turn, seconds, times_faster
 
 from eegstore import Block
 from eegstore.blocks import IMAGES_A_BLOCK
@@ -79,13 +79,6 @@ def pictures(count: int) -> Images:
     return [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in sides]
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def bare(extractor: ClipImage, values: Any) -> Callable[[], Any]:
     """The forward pass alone, on the model's device, in the extractor's batches."""
     import torch
@@ -121,17 +114,10 @@ def on_cpu(folder: Path, count: int, rounds: int) -> Row:
     block = Block({"image": images}, 0, count)
     forward = bare(extractor, ready(extractor, images, "cpu"))
     extractor(Block({"image": images[:4]}, 0, 4))
-    ratios = []
-    for number in range(rounds):
-        calls = [lambda: extractor(block), forward]
-        first = number % 2  # each is first in turn: what else the machine does changes slowly
-        taken = {first: seconds(calls[first]), 1 - first: seconds(calls[1 - first])}
-        ratios.append(taken[0] / taken[1])
-    return Row(
-        f"clip-image ViT-B/32, {count} images on the CPU / forward pass",
-        median(ratios),
-        "<= 1.10",
-    )
+    ways = [lambda: seconds(forward), lambda: seconds(lambda: extractor(block))]
+    (slower,) = times_faster(in_turn(ways, rounds))
+    what = f"clip-image ViT-B/32, {count} images on the CPU / forward pass"
+    return Row(what, slower, "<= 1.10")
 
 
 def write_jpegs(folder: Path, count: int) -> None:
@@ -277,8 +263,10 @@ def batch_sizes(rounds: int) -> list[tuple[int, float]]:
         values = ready(extractors[0], pictures(max(BATCH_SIZES)), "cpu")
         passes = [bare(extractor, values) for extractor in extractors]
         passes[-1]()
-        rates = [[len(values) / seconds(one) for one in passes] for _ in range(rounds)]
-    return list(zip(BATCH_SIZES, map(median, zip(*rates, strict=True)), strict=True))
+        taken = in_turn([partial(seconds, one) for one in passes], rounds)
+    return [
+        (size, len(values) / median(each)) for size, each in zip(BATCH_SIZES, taken, strict=True)
+    ]
 
 
 def main() -> None:
