@@ -38,7 +38,8 @@ def chunks(n_chunks: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 def copied(team: Crew, wanted: Any, places: Any, out: Any) -> int:
     n_rows = len(places) * CHUNK_ROWS
-    return team.copy_rows(wanted, places, n_rows, CHUNK_ROWS, ROW_BYTES, WHOLE, ROW_BYTES, out)
+    sizes, memory = (n_rows, CHUNK_ROWS, ROW_BYTES), out.reshape(-1)
+    return team.copy_rows(wanted, places, *sizes, WHOLE, ROW_BYTES, memory)
 
 
 def test_every_row_is_copied_once_whatever_the_threads_do(four: Crew) -> None:
@@ -65,24 +66,19 @@ def test_a_row_that_is_not_there_is_named(four: Crew) -> None:
     assert copied(four, wanted, places, out) == 421
 
 
-@pytest.mark.parametrize("is_compiled", [True, False])
-def test_numbers_pick_values_or_are_left_to_numpy(
-    monkeypatch: pytest.MonkeyPatch, is_compiled: bool
-) -> None:
-    monkeypatch.setattr(compiling, "BYTES_BEFORE", -1 if is_compiled else 1 << 60)
+def test_numbers_pick_values_or_are_left_to_numpy(four: Crew) -> None:
     values = np.arange(100) * 7
     values.flags.writeable = False
     for numbers in ([], [0], [99, 3, 3, 0], list(range(100))):
-        found = crew.picked(values, np.array(numbers, dtype=np.int64))
-        if is_compiled:
-            assert found is not None
-            assert found.dtype == np.int64
-            assert found.tolist() == values[np.array(numbers, dtype=np.int64)].tolist()
-        else:
-            assert found is None
-    others = ([-1], [0, 100], [5, 2**62], [1.0], [[1, 2]], [True] * 100)
-    for numbers in (*map(np.array, others), np.arange(9)[::2], np.arange(3, dtype=np.int32)):
-        assert crew.picked(values, numbers) is None
+        wanted = np.array(numbers, dtype=np.int64)
+        found = four.picked(values, wanted)
+        assert found is not None
+        assert found.dtype == np.int64
+        assert found.tolist() == values[wanted].tolist()
+    others = ([-1], [0, 100], [5, 2**62], [1.0], [[1, 2]], [True] * 100, 3)
+    for given in (*map(np.array, others), np.arange(9)[::2], np.arange(3, dtype=np.int32)):
+        assert four.picked(values, given) is None
+    assert four.picked(values[:0], np.array([0])) is None
 
 
 def test_threads_that_ask_at_once_get_their_own_rows(four: Crew) -> None:

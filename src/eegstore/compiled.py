@@ -68,7 +68,8 @@ _sem_post = types.ExternalFunction("sem_post", types.int32(types.int64))
 _sem_wait = types.ExternalFunction("sem_wait", types.int32(types.int64))
 ROWS_READ: Final = types.Array(types.int64, 1, "C", readonly=True)
 PLACES_READ: Final = types.Array(types.int64, 1, "C")
-FILLED: Final = types.Array(types.uint8, 2, "C")
+BYTES_FILLED: Final = types.Array(types.uint8, 1, "C")
+CHUNKS_FILLED: Final = types.Array(types.uint8, 2, "C")
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
@@ -233,7 +234,7 @@ def assemble(crew: Any, n_helpers: Any) -> Any:
     [
         types.int64(
             PLACES_READ, types.int64, types.int64, ROWS_READ, PLACES_READ, types.int64,
-            types.int64, types.int64, ROWS_READ, types.int64, FILLED,
+            types.int64, types.int64, ROWS_READ, types.int64, BYTES_FILLED,
         )
     ],
     nogil=True,
@@ -267,7 +268,7 @@ def copy_rows(
     starts, piece_bytes
         int64, (piece,): bytes from a row's first at which its pieces start; bytes of each.
     out
-        uint8, (row, byte): the pieces of each row.
+        uint8: the pieces of each row come one behind the other from its first byte on.
 
     Returns
     -------
@@ -278,7 +279,7 @@ def copy_rows(
     job[ROWS], job[PLACES], job[STARTS] = address(rows), address(places), address(starts)
     job[CHUNK_ROWS], job[ROW_BYTES] = chunk_rows, row_bytes
     job[N_STARTS], job[PIECE_BYTES] = len(starts), piece_bytes
-    _do(address(crew), n_helpers, call, address(job), out.shape[1])
+    _do(address(crew), n_helpers, call, address(job), len(starts) * piece_bytes)
     return job[FAILED]
 
 
@@ -286,7 +287,7 @@ def copy_rows(
     [
         types.int64(
             PLACES_READ, types.int64, types.int64, types.int64, ROWS_READ, PLACES_READ, ROWS_READ,
-            FILLED,
+            CHUNKS_FILLED,
         )
     ],
     nogil=True,
@@ -331,16 +332,17 @@ def decode_chunks(
     return job[FAILED]
 
 
-@njit([types.int64[::1](ROWS_READ, ROWS_READ)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def picked(values: Any, numbers: Any) -> Any:
-    """``values[numbers]``, int64 both; fewer where a number is negative or too large."""
-    found = np.empty(len(numbers), np.int64)
+@njit(  # type: ignore[untyped-decorator]
+    [types.boolean(ROWS_READ, ROWS_READ, PLACES_READ)], nogil=True, cache=True
+)
+def pick(values: Any, numbers: Any, found: Any) -> Any:
+    """Fill ``found`` with ``values[numbers]``, int64 all; whether they are of 0 to its last."""
     for position in range(len(numbers)):
         number = numbers[position]
         if number < 0 or number >= len(values):
-            return found[:position]
+            return False
         found[position] = values[number]
-    return found
+    return True
 
 
 COPY: Final[int] = _copy_rows.address

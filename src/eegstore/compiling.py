@@ -17,10 +17,10 @@ class Compiling:
     def __init__(self) -> None:
         self._n_bytes = 0
 
-    def for_bytes(self, n_bytes: int) -> ModuleType | None:
-        """The module of compiled code, once there was much to do; else None."""
+    def is_worth(self, n_bytes: int) -> bool:
+        """Whether there was much to do, with so many bytes more."""
         self._n_bytes += n_bytes
-        return loaded() if self._n_bytes > BYTES_BEFORE else None
+        return self._n_bytes > BYTES_BEFORE
 
 
 compiling: Final = Compiling()

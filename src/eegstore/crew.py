@@ -6,16 +6,15 @@ import functools
 import os
 import threading
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegstore.compiling import compiling
+from eegstore.compiling import compiling, loaded
 from eegstore.threads import n_threads
 
 Words = NDArray[np.int64]
-WORD: Final = np.dtype(np.int64)
 
 
 class Crew:
@@ -40,39 +39,37 @@ class Crew:
                 daemon=True,
             ).start()
 
-    def copy_rows(self, rows: Words, *what: object) -> int:
+    def copy_rows(self, *what: object) -> int:
         """``compiled.copy_rows``, from its argument ``rows`` on."""
         compiled = self._compiled
-        found: int = compiled.copy_rows(self._words, self._n_helpers, compiled.COPY, rows, *what)
+        found: int = compiled.copy_rows(self._words, self._n_helpers, compiled.COPY, *what)
         return found
 
-    def decode_chunks(self, function: int, *what: object) -> int:
+    def decode_chunks(self, *what: object) -> int:
         """``compiled.decode_chunks``, from its argument ``function`` on."""
         compiled = self._compiled
-        found: int = compiled.decode_chunks(
-            self._words, self._n_helpers, compiled.DECODE, function, *what
-        )
+        found: int = compiled.decode_chunks(self._words, self._n_helpers, compiled.DECODE, *what)
         return found
 
-
-def picked(values: Words, numbers: NDArray[Any]) -> Words | None:
-    """``values[numbers]``, of 0 to its last; None where that is for numpy to do, or to refuse."""
-    compiled = compiling.for_bytes(0)
-    if compiled is None or numbers.dtype != WORD or numbers.ndim != 1 or not numbers.flags.carray:
-        return None
-    found: Words = compiled.picked(values, numbers)
-    return found if len(found) == len(numbers) else None
+    def picked(self, values: Words, numbers: NDArray[Any]) -> Words | None:
+        """``values[numbers]``, of 0 to its last; None where that is for numpy to do, or refuse."""
+        try:
+            # Given an array to fill, compiled code is back sooner than with one of its own.
+            found = np.empty(len(numbers), np.int64)
+            return found if self._compiled.pick(values, numbers, found) else None
+        except TypeError:  # no int64 of one axis, one behind the other
+            return None
 
 
 def crew_for(n_bytes: int) -> Crew | None:
     """The process' crew, once there was much to copy or decode; else None."""
-    compiled = compiling.for_bytes(n_bytes)
-    return None if compiled is None else _crew(compiled)
+    return _crew() if compiling.is_worth(n_bytes) else None
 
 
 @functools.cache
-def _crew(compiled: ModuleType) -> Crew:
-    return Crew(compiled)
+def _crew() -> Crew | None:
+    compiled = loaded()
+    return None if compiled is None else Crew(compiled)
 
 
 if hasattr(os, "register_at_fork"):  # the threads of a parent process are not in a fork

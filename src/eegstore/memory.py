@@ -59,17 +59,18 @@ class Pool:
         self.n_bytes = 0
         self._lock = threading.Lock()
 
-    def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """As ``numpy.empty``."""
+    def empty(self, shape: tuple[int, ...], dtype: str) -> tuple[NDArray[Any], Block]:
+        """As ``numpy.empty``; and the memory as bytes, of which there may be more."""
         size = _block_bytes(shape, dtype)
         if not size:
-            return np.empty(shape, dtype)
+            array: NDArray[Any] = np.empty(shape, dtype)
+            return array, array.reshape(-1).view(np.uint8)
         with self._lock:
             block = self._unused(size)
             if block is None:
                 block = self._new(size)
             # Whatever views the memory, a tensor too, refers to the block.
-            return np.ndarray(shape, dtype, block)
+            return np.ndarray(shape, dtype, block), block
 
     def _unused(self, size: int) -> Block | None:
         unused = 0
@@ -94,17 +95,23 @@ class Pool:
 
 
 pool: Final = Pool()
-empty: Final = pool.empty
 if hasattr(os, "register_at_fork"):  # the lock may be held by a thread that is not in the fork
     os.register_at_fork(after_in_child=pool.forget)
 
 
-def target_of(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """What to fill: a new array, or the caller's if it fits."""
+def empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """As ``numpy.empty``, of memory that was used before where there is some."""
+    return pool.empty(shape, dtype)[0]
+
+
+def target_of(
+    out: NDArray[Any] | None, shape: tuple[int, ...], dtype: str
+) -> tuple[NDArray[Any], Block]:
+    """What to fill, a new array or the caller's if it fits; and its bytes, or more than these."""
     if out is None:
-        return empty(shape, dtype)
+        return pool.empty(shape, dtype)
     fits = (out.shape, out.dtype) == (shape, np.dtype(dtype)) and out.flags.c_contiguous
     if not (fits and out.flags.writeable):
         expected = f"contiguous {dtype} {shape} that can be written to"
         raise ValueError(f"out is {out.dtype} {out.shape}, expected {expected}")
-    return out
+    return out, out.reshape(-1).view(np.uint8)

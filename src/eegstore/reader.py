@@ -62,6 +62,11 @@ class Part:
         starts = (channels * n_times + start) * item
         return cls((len(channels), max(0, stop - start)), starts, max(0, stop - start) * item)
 
+    @property
+    def n_bytes(self) -> int:
+        """Of all pieces of a row."""
+        return len(self.starts) * self.piece_bytes
+
     def within(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the pieces of rows start, from where the rows do."""
         return (rows[:, np.newaxis] + self.starts).reshape(-1)
@@ -154,19 +159,18 @@ class ShardedArray:
         rows = np.asarray(rows, np.int64)
         if not rows.flags.carray:
             rows = np.require(rows, requirements=["C", "A"])  # compiled code goes by their address
-        out = target_of(out, (len(rows), *part.shape), self.layout.dtype)
+        out, memory = target_of(out, (len(rows), *part.shape), self.layout.dtype)
         if not out.size:
             return out
-        values = out.reshape(len(rows), -1).view(np.uint8)
         if self._decoded is None:
-            self._take_mapped(rows, part, values)
+            self._take_mapped(rows, part, memory)
         elif self.layout.chunk_rows == 1 and part is self._whole:
             self._check(rows)
-            self._decode(rows, values, np.arange(len(rows)))
+            self._decode(rows, _by_row(memory, rows, part), np.arange(len(rows)))
         else:
             self._check(rows)
             with self._alone():
-                self._take_decoded(self._decoded, rows, part, values)
+                self._take_decoded(self._decoded, rows, part, memory)
         return out
 
     def read(self, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -174,9 +178,9 @@ class ShardedArray:
         layout, n_rows = self.layout, max(0, stop - start)
         if self._decoded is not None:
             return self.take(np.arange(start, start + n_rows), out=out)
-        out = target_of(out, (n_rows, *layout.row_shape), layout.dtype)
+        out, memory = target_of(out, (n_rows, *layout.row_shape), layout.dtype)
         if n_rows:
-            self._copy(start, out.reshape(-1).view(np.uint8).reshape(n_rows, -1))
+            self._copy(start, memory[: out.nbytes].reshape(n_rows, -1))
         return out
 
     def _copy(self, start: int, out: NDArray[np.uint8]) -> None:
@@ -207,7 +211,7 @@ class ShardedArray:
         return np.frombuffer(data, self.layout.dtype).reshape(self.layout.row_shape)
 
     def _take_mapped(self, rows: Rows, part: Part, out: NDArray[np.uint8]) -> None:
-        """Copy rows into uint8 (row, byte), from where they are mapped."""
+        """Copy rows into bytes, from where they are mapped."""
         if _copied(self._places, rows, self.layout, part, out):
             return
         self._check(rows)
@@ -217,12 +221,13 @@ class ShardedArray:
             return
         shards = np.repeat(chunks // self.layout.chunks_per_shard, len(part.starts))
         starts = part.within(self._offsets[chunks] + within * self.layout.row_bytes)
-        self._files.gather(shards, starts, out.reshape(len(starts), -1))
+        pieces = _by_row(out, rows, part).reshape(len(starts), -1)
+        self._files.gather(shards, starts, pieces)
 
     def _take_decoded(
         self, decoded: DecodedChunks, rows: Rows, part: Part, out: NDArray[np.uint8]
     ) -> None:
-        """As many chunks at a time as there is room for."""
+        """Copy rows into bytes, as many chunks at a time as there is room for."""
         if _copied(decoded.places, rows, self.layout, part, out):
             return
         chunks, within = np.divmod(rows, self.layout.chunk_rows)
@@ -232,13 +237,14 @@ class ShardedArray:
             slots = decoded.hold(some, self._decode)
             where = np.flatnonzero((chunks >= some[0]) & (chunks <= some[-1]))
             is_all = len(where) == len(chunks)
-            target = out if is_all else np.empty((len(where), out.shape[1]), np.uint8)
+            target = out if is_all else np.empty(len(where) * part.n_bytes, np.uint8)
             if not _copied(decoded.places, rows[where], self.layout, part, target):
                 first = slots[np.searchsorted(some, chunks[where])] * self.layout.chunk_bytes
                 starts = part.within(first + within[where] * self.layout.row_bytes)
-                gather(decoded.memory.reshape(-1), starts, target.reshape(len(starts), -1))
+                pieces = _by_row(target, where, part).reshape(len(starts), -1)
+                gather(decoded.memory.reshape(-1), starts, pieces)
             if not is_all:
-                out[where] = target
+                _by_row(out, rows, part)[where] = _by_row(target, where, part)
 
     def _check(self, rows: Rows) -> None:
         # Chunks are found by address. As an unsigned number a negative row is too large.
@@ -372,11 +378,16 @@ def _copied(places: Rows, rows: Rows, layout: Layout, part: Part, out: NDArray[n
 
     ``places`` are the chunks' addresses, int64 (chunk,), and 0 where they are not.
     """
-    crew = crew_for(out.nbytes)
+    crew = crew_for(len(out))
     if crew is None:
         return False
     sizes = layout.n_rows, layout.chunk_rows, layout.row_bytes
     return crew.copy_rows(rows, places, *sizes, part.starts, part.piece_bytes, out) < 0
+
+
+def _by_row(memory: NDArray[np.uint8], rows: Rows, part: Part) -> NDArray[np.uint8]:
+    """uint8, (row, byte): the memory that parts of rows are to fill."""
+    return memory[: len(rows) * part.n_bytes].reshape(len(rows), -1)
 
 
 def _address(function: Any) -> int:

@@ -114,7 +114,7 @@ class StoredColumn:
     ) -> NDArray[Any]:
         """The rows of these numbers, which are not checked; see ``ShardedArray.take``."""
         values = self.values
-        if isinstance(values, WideArray):
+        if not isinstance(values, np.ndarray):
             return values.take(rows, part, out)
         found = values[rows]
         if out is None:

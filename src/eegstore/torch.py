@@ -34,9 +34,9 @@ class Batch(dict[str, Any]):
     ``batch["eeg"]`` is a column, ``batch[0]`` a trial.
     """
 
-    def __getitem__(self, key: str | int) -> Any:
+    def __missing__(self, key: str | int) -> Trial:
         if isinstance(key, str):
-            return super().__getitem__(key)
+            raise KeyError(key)
         return Trial({name: values[key] for name, values in self.items()})
 
 

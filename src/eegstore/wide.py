@@ -41,7 +41,7 @@ class CountedArray:
     ) -> NDArray[Any]:
         """The rows of the given numbers, float32; a ``part`` is one of the rows of counts."""
         part = part or Part.whole(self.layout)
-        out = target_of(out, (len(rows), *part.shape), "float32")
+        out, _ = target_of(out, (len(rows), *part.shape), "float32")
         is_mapped = self.layout.codec == "raw"
         row_bytes = max(1, part.piece_bytes * len(part.starts))
         step = max(1, DECODED_BYTES // row_bytes) if is_mapped else max(1, len(rows))

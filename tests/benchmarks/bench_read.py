@@ -178,7 +178,7 @@ class BareCopies(RandomBatches):
         crew = crew_for(1 << 30)
         assert crew is not None
         layout, part = values.layout, Part.whole(values.layout)
-        out = np.zeros((BATCH, layout.row_bytes), np.uint8)
+        out = np.zeros(BATCH * layout.row_bytes, np.uint8)
         sizes = layout.n_rows, layout.chunk_rows, layout.row_bytes
         for start in range(0, len(data), BLOCK):
             values.take(np.arange(start, min(start + BLOCK, len(data))))
