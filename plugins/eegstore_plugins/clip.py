@@ -51,6 +51,7 @@ class ClipExtractor:
     )
 
     version: ClassVar[str] = "1"
+    imports: ClassVar[tuple[str, ...]] = ("torch", "transformers.models.clip.modeling_clip")
     table: ClassVar[Literal["trials", "stimuli"]] = "stimuli"
     side: ClassVar[Side]
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from eegstore import registry
 from eegstore.attributes import VERSION, HistoryEntry, StageEntry
 from eegstore.errors import RecipeError, UsageError
+from eegstore.head_start import EXECUTOR, HeadStart
 from eegstore.machine import n_cpus
 from eegstore.prepare import Plan
 from eegstore.recipe import nearest
@@ -97,6 +98,7 @@ class Run:
     listener: Listener
     started: str
     clock: float
+    begun: HeadStart | None = None
 
     @classmethod
     def start(
@@ -107,18 +109,26 @@ class Run:
         check_determinism: bool,
         listener: Listener,
         begin: float,
+        begun: HeadStart | None = None,
     ) -> Self:
-        """Choose the executor: processes are worth their start from a few tasks on."""
+        """Choose the executor: processes are worth their start from a few tasks on.
+
+        Where it is another than that of the worker that has ``begun``, that one ends.
+        """
         workers = n_cpus() if n_workers is None else n_workers
         if workers < 1:
             raise RecipeError(f"--workers {n_workers}: expected a positive number")
         most = max(Counter(task.phase for task in plan.tasks).values(), default=0)
-        usual = "processes" if most > WORTH_PROCESSES and workers > 1 else "serial"
+        usual = EXECUTOR if most > WORTH_PROCESSES and workers > 1 else "serial"
         if executor is not None and not registry.named("executor", executor):
             known = [one.name for one in registry.usable("executor")]
             raise UsageError(f"no executor is called {executor!r}; {nearest(executor, known)}")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return cls(executor or usual, workers, check_determinism, listener, now, begin)
+        executor = executor or usual
+        if begun is not None and executor != EXECUTOR:
+            begun.close()
+            begun = None
+        return cls(executor, workers, check_determinism, listener, now, begin, begun)
 
     def history(
         self,

@@ -37,6 +37,7 @@ from eegstore.errors import (
     UsageError,
 )
 from eegstore.fitting import PairedRows, fit_tasks, fitted_states, paired_rows
+from eegstore.head_start import HeadStart, head_start
 from eegstore.narrow import with_answered
 from eegstore.pair import pair, unused
 from eegstore.plan import make_tasks
@@ -61,7 +62,7 @@ from eegstore.scan import pairing_reads
 from eegstore.split import split
 from eegstore.wording import MAX_TEXT, text_of
 from eegstore.work import Task
-from eegstore.worker import worker
+from eegstore.worker import new_plan_id, worker
 
 
 def _place(loaded: Recipe, recipe: str | Path | Mapping[str, Any], out: str | Path | None) -> Path:
@@ -210,11 +211,16 @@ def build(
         check_output(store)
         with maker_named(store):
             refuse_inside_input(loaded, folder, store)
-        with maker_named(store), writer_lock(beside(store, ".lock")), _opened(store) as check:
+        with (
+            maker_named(store),
+            writer_lock(beside(store, ".lock")),
+            _opened(store) as check,
+            head_start(loaded, folder, store, executor, n_workers) as begun,
+        ):
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
             plan = stages.run("scan", make_plan, loaded, folder, store, deep)
-            run = Run.start(plan, executor, n_workers, check_determinism, tell, begin)
+            run = Run.start(plan, executor, n_workers, check_determinism, tell, begin, begun)
             return _build(plan, stages, run, overwrite, check)
     except KeyboardInterrupt:
         raise InterruptedBuildError(
@@ -341,11 +347,12 @@ def _extract(plan: Plan, stages: Stages, run: Run) -> PairedRows | None:
     """
     fits = fit_tasks(plan)
     tasks = sorted([*fits, *plan.tasks], key=lambda task: (task.phase, not task.is_fit))
-    rows = None
+    rows, begun = None, run.begun
     for some in _steps(tasks):
         if some[0].phase:
             rows = rows or paired_rows(plan, stages)
-        _run(plan, some, rows, stages, run)
+        _run(plan, some, rows, stages, run, begun)
+        begun = None
     return rows
 
 
@@ -356,16 +363,24 @@ def _steps(tasks: Sequence[Task]) -> Iterator[list[Task]]:
 
 
 def _run(
-    plan: Plan, tasks: Sequence[Task], rows: PairedRows | None, stages: Stages, run: Run
+    plan: Plan,
+    tasks: Sequence[Task],
+    rows: PairedRows | None,
+    stages: Stages,
+    run: Run,
+    begun: HeadStart | None,
 ) -> None:
     executor = registry.create("executor", run.executor, {}, plan.folder)
     factory = functools.partial(guarded, "executor", executor, executor)
-    plan_file = write_plan(plan, tasks, rows.for_workers if rows else {}, run.check_determinism)
+    plan_id = begun.plan_id if begun else new_plan_id()
+    paired = rows.for_workers if rows else {}
+    plan_file = write_plan(plan, tasks, plan_id, paired, run.check_determinism)
     names = [task.name for task in tasks]
     said = "fit" if tasks[0].is_fit else "extract"
     run.listener(said, 0, len(names))
     # Closed whatever the listener does: no worker goes on once the lock is free.
-    with contextlib.closing(run_tasks(factory, run.n_workers, str(plan_file), names)) as results:
+    results = run_tasks(factory, run.n_workers, str(plan_file), names, begun)
+    with contextlib.closing(results):
         for number, done in enumerate(results, 1):
             for stage in done["stages"]:
                 stages.add(**stage)

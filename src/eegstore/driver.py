@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from eegstore.errors import PluginError
 from eegstore.extract import run_task
+from eegstore.head_start import HeadStart
 from eegstore.worker import take_notes
 
 MAX_ATTEMPTS: Final = 3
@@ -17,9 +18,15 @@ IN_FLIGHT_A_WORKER: Final = 2
 
 
 def run_tasks(
-    factory: Callable[[int], Executor], n_workers: int, plan_file: str, names: Sequence[str]
+    factory: Callable[[int], Executor],
+    n_workers: int,
+    plan_file: str,
+    names: Sequence[str],
+    begun: HeadStart | None = None,
 ) -> Generator[dict[str, Any]]:
     """Run all tasks of a plan; yields what each returns, as it ends.
+
+    With ``begun`` the first of them is in the hands of a worker already.
 
     A task whose worker dies is tried again. After a death the tasks that were in flight run one
     at a time, so that one that kills its worker three times is known by name.
@@ -35,7 +42,9 @@ def run_tasks(
     suspects: set[int] = set()
     attempts: Counter[int] = Counter()
     running: dict[Future[dict[str, Any]], int] = {}
-    executor = factory(n_workers)
+    executor = begun.executor if begun else factory(n_workers)
+    if begun:
+        running[begun.first] = waiting.popleft()
     try:
         while waiting or running:
             limit = 1 if suspects else IN_FLIGHT_A_WORKER * n_workers

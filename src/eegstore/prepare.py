@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ from eegstore.states import plain_arrays
 from eegstore.store import Store
 from eegstore.verification import ALL, Damage, check_entry
 from eegstore.work import PlannedColumn, Task, WorkPlan
-from eegstore.worker import ROWS_FILE, plan_recipe, temporary_folder
+from eegstore.worker import ROWS_FILE, plan_path, plan_recipe, temporary_folder
 
 
 @dataclass(frozen=True)
@@ -344,6 +343,7 @@ def check_space(plan: Plan) -> None:
 def write_plan(
     plan: Plan,
     tasks: Sequence[Task],
+    plan_id: str,
     paired: Mapping[str, NDArray[Any]],
     check_determinism: bool = False,
 ) -> Path:
@@ -360,7 +360,7 @@ def write_plan(
     work = WorkPlan(
         plan.store.absolute(), plan.folder, plan.recipe.document(), plan.columns, tuple(tasks),
         tuple(trials.ch_names), trials.sfreq, tuple(trials.times.tolist()),
-        inputs=dict(plan.found.files), id=f"{os.getpid()}-{time.monotonic_ns()}",
+        inputs=dict(plan.found.files), id=plan_id,
         check_determinism=check_determinism,
     )  # fmt: skip
     temporary_folder(work).mkdir()
@@ -373,7 +373,7 @@ def write_plan(
         if isinstance(plugin, Stateful) and (section := sections[kind]):
             state = _state(kind, plugin, section.timeout_s)
             np.savez(folder / f"{kind}.npz", **state)  # type: ignore[arg-type]
-    plan_file = folder / f"plan-{work.id}.json"
+    plan_file = plan_path(plan.store, work.id)
     put(work.to_json(), plan_file, folder)
     return plan_file
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,16 @@ from eegstore.work import WorkPlan
 
 ROWS_FILE = "rows.npz"
 NOTE = ".running"
+
+
+def new_plan_id() -> str:
+    """Of a plan to come, unlike any before."""
+    return f"{os.getpid()}-{time.monotonic_ns()}"
+
+
+def plan_path(store: Path, plan_id: str) -> Path:
+    """The file that a plan is put into for the workers."""
+    return build_folder(store) / f"plan-{plan_id}.json"
 
 
 def temporary_folder(plan: WorkPlan) -> Path:
