@@ -7,7 +7,9 @@ import itertools
 import pickle
 import resource
 import tempfile
+import time
 import warnings
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +27,8 @@ from eegstore.documents import Documents
 from eegstore.reader import ShardedArray
 from eegstore.shards import (
     CRC_BYTES,
+    MOST_COMING,
+    MOST_UNDIGESTED,
     Codec,
     Layout,
     ShardWriter,
@@ -170,6 +174,26 @@ def test_an_error_of_a_helping_thread_is_raised(
         writer.append(values_of(layout))
         with pytest.raises(MemoryError, match="no room to encode"):
             writer.finish()
+
+
+def test_few_rows_are_in_use_however_slowly_they_are_digested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(64, (3,), "float32", 64, 1, "raw")
+    kept: list[weakref.ref[Any]] = []
+    most = 0
+    with ThreadPoolExecutor(3) as helpers, ShardWriter(tmp_path / "0", layout, helpers) as writer:
+        digest = writer._digest
+        monkeypatch.setattr(writer, "_digest", lambda: (time.sleep(0.01), digest()))
+        for number in range(64):
+            rows = np.full((1, 3), number, np.float32)
+            kept.append(weakref.ref(rows))
+            writer.append(rows)
+            del rows
+            most = max(most, sum(one() is not None for one in kept))
+        _, found = writer.finish()
+    assert found == hashlib.sha256((tmp_path / "0").read_bytes()).hexdigest()
+    assert MOST_COMING < most <= MOST_COMING + 1 + MOST_UNDIGESTED + 1
 
 
 def test_appends_take_any_strides_and_byte_order(tmp_path: Path) -> None:

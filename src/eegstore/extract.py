@@ -19,11 +19,11 @@ from eegstore.disk import move_into_place
 from eegstore.errors import InputError, PluginError
 from eegstore.fit import fit
 from eegstore.inputs import check_unchanged
-from eegstore.overlap import Clock, Later, ahead
+from eegstore.overlap import MOST_WAITING, Clock, Later, ahead
 from eegstore.quality import doubts
 from eegstore.receipts import read_receipt, receipt_path, write_receipt
 from eegstore.scan import no_counts
-from eegstore.shards import ShardWriter, fill_value
+from eegstore.shards import MOST_COMING, MOST_UNDIGESTED, ShardWriter, fill_value
 from eegstore.tables import Block
 from eegstore.threads import n_threads
 from eegstore.work import PlannedColumn, Task, WorkPlan
@@ -36,7 +36,8 @@ IDENTITY: Final[dict[tuple[str, ...], str]] = {
 }
 Write = Callable[[PlannedColumn, NDArray[Any]], None]
 STAGE_NAMES: Final = {"eeg": "read eeg", "image": "read images"}
-RECENT: Final = 8  # blocks that may be in use at once: read ahead, computed from, written
+# Blocks that may be in use at once: read ahead, computed from, waiting, encoded, digested.
+RECENT: Final = 2 + MOST_WAITING + (MOST_COMING + 1) + (MOST_UNDIGESTED + 1)
 
 
 def run_task(plan_file: str, number: int) -> dict[str, Any]:

@@ -39,6 +39,7 @@ CRC_BYTES: Final = 4
 PART_BYTES: Final = 1 << 18  # of small chunks that are encoded together
 STARTED_BYTES: Final = 1 << 23  # after which the disk is asked to begin
 MOST_COMING: Final = 3  # parts that are being encoded: what they refer to stays in memory
+MOST_UNDIGESTED: Final = 3  # parts besides that are written; helpers encode what was asked before
 ABSENT: Final = np.uint64(2**64 - 1)
 # Options of each profile's codec, by what they gave on 512 trials of 14 x 256 samples: float32 in
 # steps of 0.51 uV; the same z-scored; the steps as int16. Medians of five rounds on one core of a
@@ -283,6 +284,7 @@ class ShardWriter:
         self._n_started = 0
         self._coming: deque[Future[list[list[Buffer]]]] = deque()
         self._digesting: Future[None] | None = None
+        self._undigested: deque[list[Buffer]] = deque()
         self._pending: NDArray[Any] | None = None
         self._n_pending = 0
 
@@ -318,6 +320,7 @@ class ShardWriter:
         self._write([index, crc32c(index).to_bytes(CRC_BYTES, "little")])
         if self._digesting is not None:
             self._digesting.result()
+        self._digest()  # what came while the last call ended
         os.fsync(self._file.fileno())
         return self._size, self._hasher.hexdigest()
 
@@ -359,9 +362,11 @@ class ShardWriter:
 
     def _write(self, pieces: list[Buffer]) -> None:
         """Write bytes, and let them be digested meanwhile."""
-        if self._digesting is not None:
+        self._undigested.append(pieces)
+        if self._digesting is not None and len(self._undigested) > MOST_UNDIGESTED:
             self._digesting.result()
-        self._digesting = self._helpers.submit(self._digest, pieces)
+        if self._digesting is None or self._digesting.done():
+            self._digesting = self._helpers.submit(self._digest)
         for piece in pieces:
             view = memoryview(piece).cast("B")
             self._size += len(view)
@@ -372,6 +377,8 @@ class ShardWriter:
             self._helpers.submit(start_sync, *started)
             self._n_started = self._size
 
-    def _digest(self, pieces: list[Buffer]) -> None:
-        for piece in pieces:
-            self._hasher.update(piece)
+    def _digest(self) -> None:
+        """Digest what was written, in its order; one thread at a time."""
+        while self._undigested:
+            for piece in self._undigested.popleft():
+                self._hasher.update(piece)
