@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +22,14 @@ from eegstore.overlap import MOST_WAITING, Clock, Later, ahead
 from eegstore.quality import doubts
 from eegstore.receipts import read_receipt, receipt_path, write_receipt
 from eegstore.scan import no_counts
-from eegstore.shards import MOST_COMING, MOST_UNDIGESTED, ShardWriter, fill_value
+from eegstore.shards import (
+    MOST_COMING,
+    MOST_UNDIGESTED,
+    ShardWriter,
+    fill_value,
+    writing_threads,
+)
 from eegstore.tables import Block
-from eegstore.threads import n_threads
 from eegstore.work import PlannedColumn, Task, WorkPlan
 from eegstore.worker import Worker, temporary_folder, worker
 
@@ -61,8 +65,7 @@ def run_task(plan_file: str, number: int) -> dict[str, Any]:
     columns = [me.columns[task.table, name] for name in task.columns]
     clock = Clock()
     with ExitStack() as stack:
-        # One more, because one may wait for the disk.
-        helpers = stack.enter_context(ThreadPoolExecutor(n_threads() + 1))
+        helpers = stack.enter_context(writing_threads())
         writers = {
             column.name: stack.enter_context(
                 ShardWriter(_temporary(me.plan, task, column), column.layout, helpers)

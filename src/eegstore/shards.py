@@ -16,7 +16,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -26,6 +26,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from eegstore.disk import start_sync
+from eegstore.threads import n_threads
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -257,6 +258,14 @@ class Here(Executor):
         done: Future[T] = Future()
         done.set_result(call(*arguments, **options))
         return done
+
+
+def writing_threads() -> Executor:
+    """Helpers of the writers of a task: one for each processor, since the caller mostly waits.
+
+    Two at least, because one may wait for the disk. A third on two processors takes a tenth longer.
+    """
+    return ThreadPoolExecutor(max(2, n_threads()))
 
 
 class ShardWriter:

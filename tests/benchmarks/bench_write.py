@@ -19,7 +19,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 from rounds import Row, in_turn, times_faster
 
-from eegstore.shards import Layout, ShardWriter, codec_of
-from eegstore.threads import n_threads
+from eegstore.shards import Layout, ShardWriter, codec_of, writing_threads
 
 STEP = np.float32(0.51)
 ROW = (14, 256)
@@ -59,7 +57,7 @@ def z_scored(eeg: Signals) -> Signals:
 def ours(folder: Path, eeg: Signals, codec: str) -> None:
     """Write the shards as a task does: block by block."""
     layout = Layout(len(eeg), ROW, "float32", SHARD_ROWS, CHUNK_ROWS, codec)
-    with ThreadPoolExecutor(n_threads() + 1) as helpers:
+    with writing_threads() as helpers:
         for shard in range(layout.n_shards):
             path = folder / layout.shard_name(shard)
             path.parent.mkdir(parents=True)
