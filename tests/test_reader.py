@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from eegstore import DamageError, compiling, decoding, mapping, threads
 from eegstore.mapping import OneByOne, OneRange
-from eegstore.reader import Part, ShardedArray
+from eegstore.part import Part
+from eegstore.reader import ShardedArray
 from eegstore.shards import Layout, effective_codec
 from test_shards import CODECS, layouts, read_with_zarr, sizes_of, values_of, write, write_documents
 

@@ -211,17 +211,13 @@ def build(
         check_output(store)
         with maker_named(store):
             refuse_inside_input(loaded, folder, store)
-        with (
-            maker_named(store),
-            writer_lock(beside(store, ".lock")),
-            _opened(store) as check,
-            head_start(loaded, folder, store, executor, n_workers) as begun,
-        ):
+        with maker_named(store), writer_lock(beside(store, ".lock")), _opened(store) as check:
             begin, stages, tell = time.perf_counter(), Stages(), listener or _silence
             tell("scan", 0, 0)
-            plan = stages.run("scan", make_plan, loaded, folder, store, deep)
-            run = Run.start(plan, executor, n_workers, check_determinism, tell, begin, begun)
-            return _build(plan, stages, run, overwrite, check)
+            with head_start(loaded, folder, store, executor, n_workers) as begun:
+                plan = stages.run("scan", make_plan, loaded, folder, store, deep)
+                run = Run.start(plan, executor, n_workers, check_determinism, tell, begin, begun)
+                return _build(plan, stages, run, overwrite, check)
     except KeyboardInterrupt:
         raise InterruptedBuildError(
             f"{store}: interrupted; run the same command again to resume"

@@ -13,7 +13,7 @@ from eegstore.arrays import row_numbers
 from eegstore.crew import crew_for
 from eegstore.decoding import KEPT_BYTES
 from eegstore.errors import InputError
-from eegstore.reader import Part
+from eegstore.part import Part
 from eegstore.recipe import nearest
 from eegstore.signals import Repetitions, Scale, averaged, chosen_channels, normalize_trials
 from eegstore.split import SKIPPED

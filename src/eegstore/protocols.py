@@ -127,10 +127,10 @@ class Extractor(Plugin, Protocol):
     May define ``prepare()``, called once a worker before the first block (to load a model); the
     methods of ``Fitted``; ``fit_reads``, a tuple of names: what is read by the fit alone;
     ``out_of_fold``, a bool class variable: a train row's result is of a fit that has not seen it;
-    ``imports``, a tuple class variable: modules that take long, which a worker may import while
-    the recipe is planned; ``block_rows``, an int: most rows of a block; and ``device``, a str: a
-    build on a machine whose torch lacks such a device is refused before anything runs. Each of the
-    others may be a class variable, an option, or a property that follows from options.
+    ``imports``, a tuple class variable, of stimuli: modules that take long to import, which a
+    worker may do while the recipe is planned; ``block_rows``, an int: most rows of a block; and
+    ``device``, a str: a build where torch lacks such a device is refused before anything runs.
+    What is not said to be a class variable may be an option too, or follow from options.
     """
 
     table: ClassVar[Literal["trials", "stimuli"]]

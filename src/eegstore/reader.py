@@ -11,8 +11,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from crc32c import crc32c
@@ -25,51 +24,11 @@ from eegstore.errors import DamageError
 from eegstore.mapping import gather
 from eegstore.memory import target_of
 from eegstore.opening import Shards
+from eegstore.part import Part
 from eegstore.shards import ABSENT, CRC_BYTES, Decompress, Layout, blosc_function, codec_of
 from eegstore.threads import share
 
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The part of each row that is read, without touching the rest of it.
-
-    Parameters
-    ----------
-    shape
-        Of the part of a row.
-    starts
-        int64, (piece,): bytes from the row's first at which its pieces start.
-    piece_bytes
-        Bytes of a piece.
-    """
-
-    shape: tuple[int, ...]
-    starts: NDArray[np.int64]
-    piece_bytes: int
-
-    @classmethod
-    def whole(cls, layout: Layout) -> Self:
-        """All of a row."""
-        return cls(layout.row_shape, np.zeros(1, dtype=np.int64), layout.row_bytes)
-
-    @classmethod
-    def of(cls, layout: Layout, channels: NDArray[np.int64], times: slice) -> Self:
-        """Some channels, and a range of samples, of rows of (channel, time)."""
-        n_times, item = layout.row_shape[1], np.dtype(layout.dtype).itemsize
-        start, stop, _ = times.indices(n_times)
-        starts = (channels * n_times + start) * item
-        return cls((len(channels), max(0, stop - start)), starts, max(0, stop - start) * item)
-
-    @property
-    def n_bytes(self) -> int:
-        """Of all pieces of a row."""
-        return len(self.starts) * self.piece_bytes
-
-    def within(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the pieces of rows start, from where the rows do."""
-        return (rows[:, np.newaxis] + self.starts).reshape(-1)
 
 
 class ShardedArray:
@@ -166,7 +125,7 @@ class ShardedArray:
             self._take_mapped(rows, part, memory)
         elif self.layout.chunk_rows == 1 and part is self._whole:
             self._check(rows)
-            self._decode(rows, _by_row(memory, rows, part), np.arange(len(rows)))
+            self._decode(rows, part.by_row(memory, len(rows)), np.arange(len(rows)))
         else:
             self._check(rows)
             with self._alone():
@@ -180,7 +139,7 @@ class ShardedArray:
             return self.take(np.arange(start, start + n_rows), out=out)
         out, memory = target_of(out, (n_rows, *layout.row_shape), layout.dtype)
         if n_rows:
-            self._copy(start, memory[: out.nbytes].reshape(n_rows, -1))
+            self._copy(start, self._whole.by_row(memory, n_rows))
         return out
 
     def _copy(self, start: int, out: NDArray[np.uint8]) -> None:
@@ -221,7 +180,7 @@ class ShardedArray:
             return
         shards = np.repeat(chunks // self.layout.chunks_per_shard, len(part.starts))
         starts = part.within(self._offsets[chunks] + within * self.layout.row_bytes)
-        pieces = _by_row(out, rows, part).reshape(len(starts), -1)
+        pieces = part.by_row(out, len(rows)).reshape(len(starts), -1)
         self._files.gather(shards, starts, pieces)
 
     def _take_decoded(
@@ -241,10 +200,10 @@ class ShardedArray:
             if not _copied(decoded.places, rows[where], self.layout, part, target):
                 first = slots[np.searchsorted(some, chunks[where])] * self.layout.chunk_bytes
                 starts = part.within(first + within[where] * self.layout.row_bytes)
-                pieces = _by_row(target, where, part).reshape(len(starts), -1)
+                pieces = part.by_row(target, len(where)).reshape(len(starts), -1)
                 gather(decoded.memory.reshape(-1), starts, pieces)
             if not is_all:
-                _by_row(out, rows, part)[where] = _by_row(target, where, part)
+                part.by_row(out, len(rows))[where] = part.by_row(target, len(where))
 
     def _check(self, rows: Rows) -> None:
         # Chunks are found by address. As an unsigned number a negative row is too large.
@@ -383,11 +342,6 @@ def _copied(places: Rows, rows: Rows, layout: Layout, part: Part, out: NDArray[n
         return False
     sizes = layout.n_rows, layout.chunk_rows, layout.row_bytes
     return crew.copy_rows(rows, places, *sizes, part.starts, part.piece_bytes, out) < 0
-
-
-def _by_row(memory: NDArray[np.uint8], rows: Rows, part: Part) -> NDArray[np.uint8]:
-    """uint8, (row, byte): the memory that parts of rows are to fill."""
-    return memory[: len(rows) * part.n_bytes].reshape(len(rows), -1)
 
 
 def _address(function: Any) -> int:

@@ -21,7 +21,7 @@ from eegstore.counts import KEYS
 from eegstore.disk import Place, digest_bytes, read_regular
 from eegstore.errors import DamageError, IncompleteError, InputError
 from eegstore.makers import remedied
-from eegstore.reader import Part
+from eegstore.part import Part
 from eegstore.recipe import parse_recipe
 from eegstore.remote import location, together
 from eegstore.root import REMEDY, committed_documents, read_root, records_path

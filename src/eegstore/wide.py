@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from eegstore.counts import Counts
 from eegstore.disk import Place
 from eegstore.memory import empty, target_of
-from eegstore.reader import Part, ShardedArray
+from eegstore.part import Part
+from eegstore.reader import ShardedArray
 from eegstore.shards import Layout
 
 DECODED_BYTES: Final = 1 << 22  # of mapped counts that are decoded while they are in a cache
@@ -43,7 +44,7 @@ class CountedArray:
         part = part or Part.whole(self.layout)
         out, _ = target_of(out, (len(rows), *part.shape), "float32")
         is_mapped = self.layout.codec == "raw"
-        row_bytes = max(1, part.piece_bytes * len(part.starts))
+        row_bytes = max(1, part.n_bytes)
         step = max(1, DECODED_BYTES // row_bytes) if is_mapped else max(1, len(rows))
         for start in range(0, len(rows), step):
             some = rows[start : start + step]

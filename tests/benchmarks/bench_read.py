@@ -42,7 +42,8 @@ import eegstore.torch
 from eegstore import samplers
 from eegstore.crew import crew_for
 from eegstore.decoding import KEPT_BYTES
-from eegstore.reader import Part, ShardedArray
+from eegstore.part import Part
+from eegstore.reader import ShardedArray
 
 READERS = (*ARRAYS, *TABLES, LitData, Mosaic, TorchEeg)
 SLOW = (ArrowTorch, LitData, Mosaic)  # left out where quick
